@@ -1,0 +1,1 @@
+"""Other libraries' contenders, each in its own idiom."""

@@ -1,0 +1,46 @@
+"""nearfar learns embeddings by pulling near what belongs together and pushing far what does not."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .data import load as load
+    from .data import scan as scan
+    from .method import Batch as Batch
+    from .method import Contrast as Contrast
+    from .method import Extract as Extract
+    from .method import Method as Method
+    from .method import Pairs as Pairs
+    from .method import Teacher as Teacher
+    from .methods import METHODS as METHODS
+    from .tasks import embed as embed
+    from .tasks import evaluate as evaluate
+    from .tasks import load_encoder as load_encoder
+    from .tasks import preview as preview
+    from .train import train as train
+
+_HOMES = {
+    "load": "data", "scan": "data", "METHODS": "methods",
+    "Batch": "method", "Contrast": "method", "Extract": "method", "Method": "method", "Pairs": "method",
+    "Teacher": "method",
+    "embed": "tasks", "evaluate": "tasks", "load_encoder": "tasks", "preview": "tasks", "train": "train",
+}  # fmt: skip
+_MODULES = ("data", "encoders", "extract", "losses", "memory", "methods", "optim", "similarity", "views")
+__all__ = ["__version__", *_HOMES, *_MODULES]
+
+
+def __getattr__(name: str) -> object:
+    """Imports a public name when it is first used, so that `import nearfar` needs no torch."""
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module 'nearfar' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,5 @@
+"""`python -m nearfar`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,172 @@
+"""The command line: the functions of `nearfar.tasks`, under the same names. Torch is imported when a command runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from . import __version__
+from .errors import NearfarError
+
+app = App(
+    name="nearfar",
+    help="Learn embeddings of images without labels, see how good they are, and use them.",
+    version=__version__,
+    result_action="return_value",
+)
+
+
+@app.command
+def train(
+    data: str,
+    /,
+    *,
+    out: Path = Path("runs/run"),
+    config: Path | None = None,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    **settings: str,
+) -> None:
+    """Train an encoder on images, without needing a label. The same command again goes on with a stopped run.
+
+    Parameters
+    ----------
+    data
+        Folder, manifest (.csv, .jsonl), Parquet, .npy or .npz, or "digits".
+    out
+        Run folder.
+    config
+        YAML file with settings; flags come before it.
+    dry_run
+        Say what would happen and stop there.
+    settings
+        Any setting: see `nearfar settings`; and those of the method: see `nearfar methods NAME`.
+    """
+    from .tasks import train
+
+    train(data, out=out, config=config, dry_run=dry_run, **_named(settings))
+
+
+@app.command
+def evaluate(run: Path, data: str, /, *, test: str | None = None, seed: int = 0, device: str = "auto") -> None:
+    """Measure an encoder on labelled images: 1, 5 and all labels a class, kNN, clustering.
+
+    Parameters
+    ----------
+    run
+        Run folder.
+    data
+        Labelled images: one folder a class, a manifest, Parquet, arrays.
+    test
+        Labelled images for the answers; without it a fifth of the data, drawn by class.
+    seed
+        Of the split and of the draws of labels.
+    device
+        auto, cpu, cuda, mps, xpu.
+    """
+    from .tasks import evaluate
+
+    evaluate(run, data, test=test, seed=seed, device=device)
+
+
+@app.command
+def embed(run: Path, data: str, /, *, out: Path, device: str = "auto") -> None:
+    """Write a vector for every image, as Parquet that other tools open.
+
+    Parameters
+    ----------
+    run
+        Run folder.
+    data
+        Images, as for train.
+    out
+        Parquet file to write.
+    device
+        auto, cpu, cuda, mps, xpu.
+    """
+    from .tasks import embed
+
+    embed(run, data, out=out, device=device)
+
+
+@app.command
+def preview(data: str, /, *, out: Path = Path("preview.png"), images: int = 8, **settings: str) -> None:
+    """Draw a contact sheet of what the model will see.
+
+    Parameters
+    ----------
+    data
+        Images, as for train.
+    out
+        PNG file to write.
+    images
+        Number of images.
+    settings
+        Those of train.
+    """
+    from .tasks import preview
+
+    preview(data, out=out, images=images, **_named(settings))
+
+
+@app.command
+def methods(name: str | None = None, /) -> None:
+    """List the methods with their five parts, or everything about one.
+
+    Parameters
+    ----------
+    name
+        Method to describe.
+    """
+    from .describe import method_table, one_method
+
+    print(method_table() if name is None else one_method(name))
+
+
+@app.command
+def settings() -> None:
+    """List every setting of train: its type, default and meaning."""
+    from .describe import setting_table
+
+    print(setting_table())
+
+
+@app.command
+def doctor() -> None:
+    """Check the installation, the device and the disk, and say how to mend what is wrong."""
+    from .doctor import as_text, checks
+
+    found = checks()
+    print(as_text(found))
+    if not all(check.ok for check in found):
+        raise SystemExit(4)
+
+
+def _named(flags: dict[str, str]) -> dict[str, str]:
+    return {name.replace("-", "_"): value for name, value in flags.items()}
+
+
+def main() -> None:
+    """Runs the command line; errors are a line each, and the exit code says whose they are."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        _fail(f"E-usage {error} | {' '.join(arguments[:1])} | nearfar {' '.join(arguments[:1])} --help", 2)
+    except NearfarError as error:
+        if debug:
+            raise
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("E-stopped stopped at once | | the same command again goes on from the last checkpoint", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(message: str, code: int) -> None:
+    print(message, file=sys.stderr)
+    raise SystemExit(code)

@@ -1,0 +1,74 @@
+"""What a person sees while training: one live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+PLAIN_SECONDS = 30.0
+"""Seconds between plain lines where there is no terminal."""
+
+
+class Line:
+    """Shows rows of metrics; `say` prints a message above the line."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.console = total, Console(stderr=False)
+        self.live: Live | None = None
+        self.shown = -PLAIN_SECONDS
+        self.known: dict[str, float] = {}
+
+    @contextmanager
+    def open(self) -> Iterator[Line]:
+        """Live while inside."""
+        if not self.console.is_terminal:
+            yield self
+            return
+        with Live(console=self.console, refresh_per_second=4, transient=False) as self.live:
+            yield self
+        self.live = None
+
+    def say(self, message: str) -> None:
+        """Prints a message."""
+        self.console.print(Text(message))
+        sys.stdout.flush()
+
+    def report(self, row: dict[str, float]) -> None:
+        """Shows a row; numbers that a row lacks are shown as they were."""
+        self.known |= row
+        text = describe(self.known, self.total)
+        if self.live is not None:
+            self.live.update(Text(text))
+        elif time.monotonic() - self.shown >= PLAIN_SECONDS or "knn" in row or "match" in row or row["step"] == self.total:
+            self.shown = time.monotonic()
+            self.say(text)
+
+
+def describe(row: dict[str, float], total: int) -> str:
+    """One line: step, loss beside chance, spread, rank, kNN, speed, time left."""
+    parts = [f"step {row['step']:,.0f}/{total:,}", f"loss {row['loss']:.3f}"]
+    if "chance" in row:
+        parts[-1] += f" (chance {row['chance']:.2f})"
+    if "std" in row:
+        light = "" if row["std"] > 0.2 else " LOW"
+        parts += [f"std {row['std']:.2f}{light}", f"rank {row['rank']:.0f}"]
+    if "knn" in row:
+        parts.append(f"kNN {row['knn']:.1%} (chance {row['knn_chance']:.1%})")
+    elif "match" in row:
+        parts.append(f"match {row['match']:.1%} (chance {row['match_chance']:.1%})")
+    parts.append(f"{row['images_per_second']:,.0f} images/s")
+    if row["data_wait"] > 0.2:
+        parts.append(f"data wait {row['data_wait']:.0%}")
+    return "  ".join([*parts, f"{_duration(row['seconds_left'])} left"])
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

@@ -1,0 +1,227 @@
+"""Decoded images with their ids, labels and names: what training, evaluation and embedding read."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..errors import UsageError
+from .decode import MAX_PIXELS
+from .names import safe_name
+from .scan import cache_folder, thread_count
+from .sources import open_source
+from .store import Plan, Store, open_or_build
+from .survey import Progress, survey
+
+if TYPE_CHECKING:
+    from ..method import Batch
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of an array, in any order, without a copy of them: `[i]`, `len`, `shape`, `dtype`, `np.asarray`."""
+
+    whole: np.ndarray
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self.whole[self.rows[index]]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.whole[self.rows], dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self.whole.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.whole.dtype
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Decoded images. Made by `load`.
+
+    Args:
+        images: uint8 `[N, C, S, S]`, mapped from the disk; each image is in the top left corner of its canvas.
+        sizes: Height and width of each image on its canvas, int64 `[N, 2]`.
+        ids: Number of each sample, int64 `[N]`; a subset keeps those of the whole.
+        names: Name of each sample.
+        hashes: Hash of each encoded image, uint8 `[N, 16]`.
+        labels: int64 `[N]`, or None.
+        classes: Names of the classes, by label, or None.
+        bad: Name and reason of images that are not here because they cannot be read.
+    """
+
+    images: np.ndarray | Rows
+    sizes: np.ndarray
+    ids: np.ndarray
+    names: list[str]
+    hashes: np.ndarray
+    labels: np.ndarray | None = None
+    classes: list[str] | None = None
+    bad: list[tuple[str, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all names and contents, in order; 32 hexadecimal digits."""
+        total = hashlib.blake2b(digest_size=16)
+        for name, value in zip(self.names, self.hashes, strict=True):
+            total.update(name.encode("utf-8", "surrogateescape") + b"\0" + value.tobytes())
+        return total.hexdigest()
+
+    def batch(self, indices: ArrayLike, *, seed: int = 0, epoch: int = 0) -> Batch:
+        """Samples by their place in this data set, as tensors; `ids` are those of the whole.
+
+        Args:
+            indices: Places, int `[B]`.
+            seed: Seed of the run, passed on.
+            epoch: Epoch, passed on.
+        """
+        import torch
+
+        from ..method import Batch
+
+        places = np.asarray(indices, np.int64)
+        return Batch(
+            inputs=torch.from_numpy(np.array(self.images[places])),
+            sizes=torch.from_numpy(self.sizes[places]),
+            ids=torch.from_numpy(self.ids[places]),
+            labels=None if self.labels is None else torch.from_numpy(self.labels[places]),
+            seed=seed,
+            epoch=epoch,
+        )
+
+    def subset(self, indices: ArrayLike) -> Dataset:
+        """The samples at these places, in this order; ids are kept and no pixel is copied.
+
+        Args:
+            indices: Places in this data set, int `[n]`.
+        """
+        places = np.asarray(indices, np.int64)
+        images = self.images
+        return replace(
+            self,
+            images=Rows(images.whole, images.rows[places]) if isinstance(images, Rows) else Rows(images, places),
+            sizes=self.sizes[places],
+            ids=self.ids[places],
+            names=[self.names[place] for place in places],
+            hashes=self.hashes[places],
+            labels=None if self.labels is None else self.labels[places],
+        )
+
+    def split(self, fraction: float, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Places of two parts, in order: the rest, and the held-out `fraction`, of each class where there are labels.
+
+        Who is held out depends on the content of an image and the seed alone, so exact duplicates of one class stay on
+        one side, and a file that is added moves no other but at the edge.
+
+        Args:
+            fraction: Held-out share, 0 to 1; rounded to whole samples, duplicates of the last one added.
+            seed: Another seed holds out others.
+
+        Raises:
+            UsageError: A fraction outside of [0, 1].
+        """
+        if not 0 <= fraction <= 1:
+            raise UsageError(f"a fraction of {fraction}", where="fraction", mend="a number from 0 to 1")
+        salt = str(seed).encode()[:16]
+        keys = np.array(
+            [hashlib.blake2b(value.tobytes(), digest_size=8, salt=salt).hexdigest() for value in self.hashes]
+        )
+        labels = np.zeros(len(self), np.int64) if self.labels is None else self.labels
+        held = np.zeros(len(self), bool)
+        for label in np.unique(labels):
+            members = np.flatnonzero(labels == label)
+            count = round(fraction * len(members))
+            if count:
+                held[members] = keys[members] <= np.sort(keys[members])[count - 1]
+        return np.flatnonzero(~held), np.flatnonzero(held)
+
+    def write_bad_files(self, path: str | Path) -> None:
+        """Writes `bad` as CSV with the columns path and reason; names are written by `safe_name`."""
+        with Path(path).open("w", newline="", encoding="utf-8") as stream:
+            table = csv.writer(stream)
+            table.writerow(("path", "reason"))
+            table.writerows((safe_name(name), reason) for name, reason in self.bad)
+
+
+def load(
+    path: str | Path,
+    *,
+    size: int,
+    channels: int | None = None,
+    labels: bool | None = None,
+    cache: str | Path | None = None,
+    max_bad: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    threads: int | None = None,
+    follow_links: bool = False,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Images of any source, decoded once into the cache and mapped from there.
+
+    Args:
+        path: A folder of images, a manifest (`.csv`, `.tsv`, `.jsonl`) with the columns path, label and split, a
+            Parquet file or a folder of them, `.npy`, `.npz`, or `digits`. `digits:train`, `list.csv:train`: one part.
+        size: Largest side of the canvas, in pixels. Larger images are shrunk, smaller ones kept; where all are smaller,
+            the canvas is as large as the largest side of them.
+        channels: 1 (grey) or 3 (colour); None: 1 where all images are grey, else 3.
+        labels: True: labels are needed; False: none are taken; None: taken where they are evident.
+        cache: Folder of the decoded images; None: `NEARFAR_CACHE`, or `~/.cache/nearfar`. It may be deleted.
+        max_bad: Bad images that are accepted; None: up to 100 or 1 %, and less than half.
+        max_pixels: Largest height times width of an image.
+        threads: Threads that decode; None: one a core.
+        follow_links: Whether symbolic links out of a folder are followed.
+        progress: Called with the number of images done, and of all.
+
+    Raises:
+        DataError: Nothing to read, too much that is bad, no labels where they are needed.
+        IntegrityError: A file that would run code if it were read.
+        DeviceError: No space for the decoded images.
+        UsageError: A size or number of channels that makes no sense.
+
+    Example:
+        >>> digits = load("digits:test", size=28)
+        >>> len(digits), digits.images.shape, digits.batch([0, 1]).inputs.dtype
+        (1000, (1000, 1, 28, 28), torch.uint8)
+    """
+    if size < 1:
+        raise UsageError(f"a size of {size}", where="size", mend="a number of pixels from 1 on, such as 224")
+    if channels not in (None, 1, 3):
+        raise UsageError(
+            f"{channels} channels", where="channels", mend="1 (grey), 3 (colour) or None (as the data are)"
+        )
+    source = open_source(path, labels=labels, follow_links=follow_links)
+    folder, threads = cache_folder(cache), threads or thread_count()
+    seen = survey(source, cache=folder, max_bad=max_bad, max_pixels=max_pixels, threads=threads)
+    channels, side = channels or seen.channels, min(size, int(seen.sizes.max()))
+    if source.array is not None and source.array.shape[1:] == (channels, side, side):
+        store = Store(source.array, seen.sizes, seen.hashes, np.arange(len(seen.sizes)), [])
+    else:
+        plan = Plan(side=side, channels=channels, max_bad=max_bad, max_pixels=max_pixels, threads=threads)
+        store = open_or_build(source, plan, cache=folder, progress=progress)
+    return Dataset(
+        images=store.images,
+        sizes=np.array(store.sizes),
+        ids=np.arange(len(store.rows)),
+        names=[source.names[row] for row in store.rows],
+        hashes=np.array(store.hashes),
+        labels=None if source.labels is None else source.labels[store.rows],
+        classes=source.classes,
+        bad=[(source.names[row], reason) for row, reason in store.bad],
+    )

@@ -1,0 +1,165 @@
+"""Parquet files with one encoded image a row, as the Hugging Face hub and many pipelines write them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import DataError
+from .folder import PARTS
+from .names import safe_name
+from .pixels import BadImage
+from .source import BLOCK, Item, Source, numbered, quick_key
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+IMAGE_COLUMNS = ("image", "img")
+NAME_COLUMNS = ("filename", "file_name", "path", "name")
+_MEND = (
+    "needed: a column 'image' of encoded bytes (or a struct with 'bytes'); optional: 'label', 'label_name', 'filename'"
+)
+
+
+def read_parquet(path: Path, files: list[Path]) -> Source:
+    """The rows of one or several Parquet files, in the order of their names.
+
+    Args:
+        path: As the user named it.
+        files: The files.
+
+    Raises:
+        DataError: A file that is cut short, no image column, a wrong type, missing or contradictory labels.
+    """
+    _refuse_mixed_parts(path, files)
+    files = sorted(files)
+    readers = [_open(file) for file in files]
+    columns = [_image_column(reader, file) for reader, file in zip(readers, files, strict=True)]
+    names = _names(readers, files)
+    labels, classes = _labels(readers, path)
+    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    if not names:
+        raise DataError("no rows", where=path, mend=_MEND)
+
+    def blocks(start: int) -> Iterator[list[Item]]:
+        for file, column in zip(files, columns, strict=True):
+            rows = _open(file).metadata.num_rows
+            if start < rows:
+                yield from _file_blocks(file, column, start)
+            start = max(0, start - rows)
+
+    return Source(
+        path=str(path),
+        names=names,
+        key=quick_key(path, facts),
+        blocks=blocks,
+        labels=labels,
+        classes=classes,
+        labelled_by="column label" if labels is not None else "",
+    )
+
+
+def _refuse_mixed_parts(path: Path, files: list[Path]) -> None:
+    parts = sorted({word for file in files if (word := file.stem.lower().replace("_", "-").split("-")[0]) in PARTS})
+    if len(parts) > 1:
+        raise DataError(
+            f"the folder holds the parts {' and '.join(parts)} of a data set",
+            where=path,
+            mend=f"name one, such as {path / files[0].name}",
+        )
+
+
+def _open(file: Path) -> pq.ParquetFile:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(file)
+    except (pa.ArrowException, OSError) as problem:
+        raise DataError(f"not a whole Parquet file: {problem}", where=file, mend="fetch or write it again") from None
+
+
+def _image_column(reader: pq.ParquetFile, file: Path) -> str:
+    import pyarrow as pa
+
+    schema = reader.schema_arrow
+    name = next((name for name in IMAGE_COLUMNS if name in schema.names), None)
+    if name is None:
+        raise DataError(f"no column 'image' among {schema.names}", where=file, mend=_MEND)
+    kind = schema.field(name).type
+    if pa.types.is_struct(kind):
+        kind = kind.field("bytes").type if kind.get_field_index("bytes") >= 0 else kind
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        raise DataError(f"column '{name}' is {kind}, not encoded images", where=file, mend=_MEND)
+    return name
+
+
+def _column(readers: list[pq.ParquetFile], name: str) -> list:
+    import pyarrow as pa
+
+    try:
+        return [value for reader in readers for value in reader.read(columns=[name]).column(0).to_pylist()]
+    except (pa.ArrowException, OSError) as problem:
+        raise DataError(f"column '{name}' is damaged: {problem}", mend="fetch or write the file again") from None
+
+
+def _names(readers: list[pq.ParquetFile], files: list[Path]) -> list[str]:
+    shared = set.intersection(*(set(reader.schema_arrow.names) for reader in readers))
+    column = next((name for name in NAME_COLUMNS if name in shared), None)
+    if column is not None:
+        names = _column(readers, column)
+        if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
+            return names
+    return [
+        f"{file.name}:{row}"
+        for reader, file in zip(readers, files, strict=True)
+        for row in range(reader.metadata.num_rows)
+    ]
+
+
+def _labels(readers: list[pq.ParquetFile], path: Path) -> tuple[np.ndarray | None, list[str] | None]:
+    """Classes are sorted by `label`; where there is a `label_name`, that is what they are called."""
+    shared = set.intersection(*(set(reader.schema_arrow.names) for reader in readers))
+    column = next((name for name in ("label", "label_name") if name in shared), None)
+    if column is None:
+        return None, None
+    values = _column(readers, column)
+    wrong = next((row for row, value in enumerate(values) if not isinstance(value, str | int)), None)
+    if wrong is not None:
+        raise DataError(f"row {wrong}: label {values[wrong]!r} is no whole number or text", where=path, mend=_MEND)
+    labels, classes = numbered([str(value) for value in values])
+    if column == "label" and "label_name" in shared:
+        called: dict[int, str] = {}
+        for row, (number, name) in enumerate(zip(labels.tolist(), _column(readers, "label_name"), strict=True)):
+            if called.setdefault(number, str(name)) != str(name):
+                text = f"row {row}: label {classes[number]} is called '{safe_name(str(name))}'"
+                raise DataError(f"{text} and '{safe_name(called[number])}' before", where=path, mend=_MEND)
+        classes = [called[number] for number in range(len(classes))]
+    return labels, classes
+
+
+def _file_blocks(file: Path, column: str, start: int) -> Iterator[list[Item]]:
+    import pyarrow as pa
+
+    reader = _open(file)
+    try:
+        for group in range(reader.num_row_groups):
+            rows = reader.metadata.row_group(group).num_rows
+            skip, start = min(start, rows), max(0, start - rows)
+            if skip == rows:
+                continue
+            for batch in reader.iter_batches(batch_size=BLOCK, row_groups=[group], columns=[column]):
+                if skip < len(batch):
+                    yield _items(batch.column(0).slice(skip))
+                skip = max(0, skip - len(batch))
+    except (pa.ArrowException, OSError) as problem:
+        raise DataError(f"the file is damaged: {problem}", where=file, mend="fetch or write it again") from None
+
+
+def _items(column: pa.Array) -> list[Item]:
+    values = (value.get("bytes") if isinstance(value, dict) else value for value in column.to_pylist())
+    return [BadImage("empty", "no bytes in the row") if value is None else value for value in values]

@@ -1,0 +1,82 @@
+"""Which kind of data a path is, and what is asked of its labels."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import DataError
+from . import manifest
+from .arrays import read_array
+from .digits import read_digits
+from .folder import list_folder, nothing_found, read_folder
+from .manifest import read_manifest
+from .parquet import read_parquet
+from .source import Source
+
+_KINDS = "a folder of images, a CSV or JSONL manifest, Parquet, .npy, .npz, or the word digits"
+
+
+def open_source(path: str | Path, *, labels: bool | None = None, follow_links: bool = False) -> Source:
+    """The images that `path` stands for; see `nearfar.data.load` for its kinds.
+
+    Args:
+        path: Folder, file, or `digits`. `:part` after `digits` or a manifest takes one part of it.
+        labels: True: labels are needed; False: none are taken; None: taken where they are evident.
+        follow_links: Whether symbolic links out of the folder are followed.
+
+    Raises:
+        DataError: Nothing there, nothing readable, no labels or one class where labels are needed.
+    """
+    source = _read(os.fspath(path), labels, follow_links)
+    if labels is False:
+        return replace(source, labels=None, classes=None, labelled_by="")
+    if labels and source.classes is None:
+        raise DataError(
+            "no labels",
+            where=source.path,
+            mend="sort the images into one folder a class, or write a manifest with labels",
+        )
+    if labels and len(source.classes or ()) < 2:
+        raise DataError(
+            f"only one class, {source.classes}", where=source.path, mend="labels tell something from two classes on"
+        )
+    return source
+
+
+def _read(text: str, labels: bool | None, follow_links: bool) -> Source:
+    path, part = Path(text), None
+    if not path.exists() and ":" in text:
+        head, _, part = text.rpartition(":")
+        path = Path(head)
+    if str(path) == "digits" and not path.exists():
+        return read_digits(part)
+    if not path.exists():
+        raise DataError("nothing there", where=text, mend=f"data are {_KINDS}")
+    if path.is_dir():
+        return _read_directory(path, labels, follow_links)
+    suffix = path.suffix.lower()
+    if suffix in manifest.SUFFIXES:
+        return read_manifest(path, part=part)
+    if part is not None:
+        raise DataError(
+            f"only digits and manifests have parts such as ':{part}'", where=text, mend=f"name {path} alone"
+        )
+    if suffix in (".parquet", ".pq"):
+        return read_parquet(path, [path])
+    if suffix in (".npy", ".npz"):
+        return read_array(path)
+    raise DataError(
+        f"a file of a kind that is not read ({suffix or 'no suffix'})", where=path, mend=f"data are {_KINDS}"
+    )
+
+
+def _read_directory(path: Path, labels: bool | None, follow_links: bool) -> Source:
+    source = read_folder(path, labels=labels, follow_links=follow_links)
+    if source is not None:
+        return source
+    files = [file for pattern in ("*.parquet", "*.pq") for file in path.glob(pattern) if file.name[0] != "."]
+    if files:
+        return read_parquet(path, files)
+    raise nothing_found(path, list_folder(path, follow_links=follow_links))

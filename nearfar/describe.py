@@ -1,0 +1,83 @@
+"""Tables for people: the methods with their five parts, the settings with their meaning."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+from .errors import UsageError
+from .method import Method
+from .methods import METHODS
+from .settings import TrainSettings, unknown
+
+
+def parts(method: Method) -> dict[str, str]:
+    """The five parts of a method, each in a few words, and teacher and memory where it has them."""
+    extract = getattr(method.extract.pair, "__name__", type(method.extract.pair).__name__)
+    loss = method.loss
+    arguments = ", ".join(f"{name}={value!r}" for name, value in getattr(loss, "keywords", {}).items())
+    named = {
+        "views": repr(method.views),
+        "encoder": type(method.encoder).__name__,
+        "extraction": f"{type(method.extract.head).__name__} -> {extract}",
+        "similarity": similarity_name(method),
+        "loss": f"{getattr(loss, 'func', loss).__name__}({arguments})",
+    }
+    if method.teacher is not None:
+        named["teacher"] = f"slow copy, {method.teacher.decay}"
+    if method.memory is not None:
+        named["memory"] = type(method.memory).__name__
+    return named
+
+
+def similarity_name(method: Method) -> str:
+    """Name of the similarity in `nearfar.similarity`."""
+    from . import similarity
+
+    names = [name for name, value in vars(similarity).items() if value is method.similarity]
+    return names[0] if names else type(method.similarity).__name__
+
+
+def method_table() -> str:
+    """A paragraph a method: what it does, its five parts."""
+    blocks = []
+    for name, function in METHODS.items():
+        method = function(encoder="small", size=32)
+        head = (inspect.getdoc(function) or "").split("\n")[0]
+        rows = [f"  {part:11} {text}" for part, text in parts(method).items() if part != "encoder"]
+        blocks.append("\n".join([f"{name}: {head}", *rows]))
+    return "\n\n".join([*blocks, "Shown for views of 32 px. nearfar methods NAME tells all about one, with its settings."])
+
+
+def one_method(name: str) -> str:
+    """The docstring of a method, with its keyword arguments as flags.
+
+    Raises:
+        UsageError: No method of that name.
+    """
+    if name not in METHODS:
+        raise unknown("method", name, METHODS, where="methods")
+    function = METHODS[name]
+    flags = [
+        f"  --{p.name.replace('_', '-'):14} {_type(p.annotation):28} default {p.default}"
+        for p in inspect.signature(function).parameters.values()
+    ]
+    module = inspect.getdoc(inspect.getmodule(function)) or ""
+    return "\n".join([name, "", inspect.getdoc(function) or "", "", "Flags:", *flags, "", "Source:", module])
+
+
+def setting_table() -> str:
+    """A line a setting of `train`: flag, type, default, meaning."""
+    rows = [
+        (f"--{name.replace('_', '-')}", _type(field.annotation), str(field.default), field.description or "")
+        for name, field in TrainSettings.model_fields.items()
+        if name != "method_settings"
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join("  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]) for row in rows)
+
+
+def _type(annotation: object) -> str:
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", None) or str(annotation)
+    text = str(annotation) if "|" in str(annotation) or "[" in str(annotation) else text
+    return re.sub(r"typing\.|nn\.|torch\.nn\.modules\.module\.", "", text)

@@ -1,0 +1,70 @@
+"""Where the arithmetic happens, and in which precision."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from .errors import DeviceError
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device and the precision of convolutions on it; normalisation, similarity and loss are fp32 in any case."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Context in which the encoder runs."""
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def __str__(self) -> str:
+        return f"{self.device} in {str(self.dtype).removeprefix('torch.')}"
+
+
+def choose(device: str = "auto", precision: str = "auto") -> Device:
+    """The device asked for; `auto` takes cuda, mps, xpu, cpu in this order. Nothing falls back in silence.
+
+    Args:
+        device: auto, cpu, cuda, cuda:1, mps, xpu.
+        precision: "auto" is bf16 where the device multiplies it natively (CUDA 8.0 and later, CPUs with AMX), else fp32.
+
+    Raises:
+        DeviceError: The device asked for is not there.
+    """
+    there = [name for name in ("cuda", "mps", "xpu") if getattr(torch, name).is_available()] + ["cpu"]
+    kind = there[0] if device == "auto" else device.split(":")[0]
+    if kind not in there:
+        raise DeviceError(f"device {device!r} is not there", where="device", mend=f"--device {there[0]}, or --device auto")
+    index = int(os.environ.get("LOCAL_RANK", "0"))
+    chosen = torch.device(kind, index) if kind == "cuda" and device in ("auto", "cuda") else torch.device(kind if device == "auto" else device)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    bf16 = precision == "bf16" or (precision == "auto" and _multiplies_bf16(chosen))
+    return Device(chosen, torch.bfloat16 if bf16 else torch.float32)
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+
+
+@contextlib.contextmanager
+def processes(device: Device):
+    """Joins the other processes where torchrun started this one; otherwise does nothing."""
+    if "WORLD_SIZE" not in os.environ or dist.is_initialized():
+        yield
+        return
+    dist.init_process_group("nccl" if device.device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()

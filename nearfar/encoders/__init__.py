@@ -1,0 +1,76 @@
+"""The second part: encoders. View `[B, C, h, w]` -> list of feature maps, deepest last, of `.width` channels."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from .foreign import Foreign, timm_encoder
+from .resnet import ResNet
+from .small import Small
+
+ENCODERS: dict[str, Callable[..., nn.Module]] = {
+    "small": Small,
+    "resnet18": partial(ResNet, 18),
+    "resnet34": partial(ResNet, 34),
+    "resnet50": partial(ResNet, 50),
+    "resnet101": partial(ResNet, 101),
+    "resnet152": partial(ResNet, 152),
+}
+"""Name -> function of `channels`, `size` and `factor`. `NAME-x2` is the same with twice the channels."""
+
+SMALLEST = 8  # pixels: three halvings leave one position
+
+
+def build(spec: str | nn.Module, *, channels: int, size: int) -> nn.Module:
+    """An encoder by name, or any module as one.
+
+    Args:
+        spec: Name in `ENCODERS`; with `-x2`, `-x3`, ... all layers are so many times as wide; `timm:NAME` is a network
+            of timm, untrained; an `nn.Module` is used as it is, and may return one tensor or a list.
+        channels: Channels of a view, >= 1.
+        size: Side of a view, pixels, >= 8.
+
+    Raises:
+        UsageError: An unknown name, or a view that the encoder can't take.
+        DeviceError: timm is missing or broken.
+
+    Example:
+        >>> build("small", channels=1, size=28).width
+        256
+    """
+    if isinstance(spec, (ResNet, Small, Foreign)):
+        return spec
+    if isinstance(spec, nn.Module):
+        return Foreign(spec, channels=channels, size=size)
+    if channels < 1 or size < SMALLEST:
+        raise UsageError(
+            f"an encoder can't take {channels} channels of {size} x {size} pixels",
+            where=f"encoder {spec!r}",
+            mend=f"views of at least {SMALLEST} pixels and one channel",
+        )
+    if spec.startswith("timm:"):
+        return timm_encoder(spec.removeprefix("timm:"), channels=channels, size=size)
+    name, wider, factor = spec.partition("-x")
+    if name not in ENCODERS or (wider and not re.fullmatch("[1-9][0-9]?", factor)):
+        near = difflib.get_close_matches(name, ENCODERS, n=1, cutoff=0.5)
+        meant = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(
+            f"no encoder {spec!r}",
+            where="encoder",
+            mend=f"{meant}there are {', '.join(ENCODERS)}, each with -x2, -x3, ... for more width, and timm:NAME",
+        )
+    return ENCODERS[name](channels=channels, size=size, factor=int(factor or 1))
+
+
+def pooled(maps: list[Tensor]) -> Tensor:
+    """The last map as one vector a sample: `[B, C, h, w]` and `[B, T, C]` (tokens) averaged, `[B, C]` as it is."""
+    last = maps[-1]
+    if last.ndim == 2:
+        return last
+    return last.mean(1) if last.ndim == 3 else last.mean((2, 3))

@@ -1,0 +1,103 @@
+"""Features of a whole data set, in its order, from a frozen encoder."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from ..errors import UsageError
+from ..method import Batch
+
+
+class Images(Protocol):
+    """What is asked of a data set."""
+
+    def __len__(self) -> int: ...
+    def batch(self, indices: np.ndarray, /) -> Batch: ...
+
+
+@torch.no_grad()
+def features(
+    encode: Callable[[Tensor], Tensor],
+    dataset: Images,
+    transform: Callable[[Tensor, Tensor], Tensor],
+    *,
+    batch: int = 256,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Features of every image, float32 `[N, D]` on the CPU; row i belongs to image i, and the last part is never dropped.
+
+    Every module that runs inside `encode` is in eval mode meanwhile and goes back to its own mode afterwards, so that
+    batch norm neither sees nor learns from the evaluation data.
+
+    Args:
+        encode: View `[B, C, s, s]` -> features `[B, D]`.
+        dataset: Has `len()` and `batch(indices)`.
+        transform: Images uint8 `[B, C, H, W]`, sizes `[B, 2]` -> view. The same for training and test images, without
+            random augmentation (`views.CentreCrop`).
+        batch: Images at once, >= 1.
+        device: Where transform and encoder run.
+        dtype: Precision of autocast; torch.float32: none.
+        progress: Called with (images done, images in all) after each part.
+
+    Raises:
+        UsageError: The data set is empty, or `encode` doesn't give one vector an image.
+
+    Example:
+        >>> encode = lambda view: pooled(encoder(view))
+        >>> x = features(encode, dataset, CentreCrop(size=32, mean=mean, std=std), device="cuda")
+    """
+    n = len(dataset)
+    if n == 0:
+        raise UsageError("there are no images to encode", where="dataset")
+    device = torch.device(device)
+    rows: Tensor | None = None
+    for start in range(0, n, batch):
+        indices = np.arange(start, min(start + batch, n), dtype=np.int64)
+        part = dataset.batch(indices)
+        view = transform(part.inputs.to(device, non_blocking=True), part.sizes.to(device, non_blocking=True))
+        with evaluation_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+            output = encode(view)
+        if output.ndim != 2 or len(output) != len(indices):
+            raise UsageError(
+                f"encode gave {list(output.shape)} for {len(indices)} images",
+                where="encode",
+                mend="it must give one vector an image, for example lambda view: pooled(encoder(view))",
+            )
+        if rows is None:
+            rows = torch.empty(n, output.shape[1], dtype=torch.float32)
+        rows[start : start + len(indices)] = output.float().cpu()
+        if progress is not None:
+            progress(start + len(indices), n)
+    assert rows is not None
+    return rows
+
+
+@contextlib.contextmanager
+def evaluation_mode() -> Iterator[None]:
+    """Every module that is called meanwhile, and all below it, is in eval mode; afterwards each has its mode back.
+
+    `encode` is any callable, so which modules are in it is only known once they run.
+    """
+    training: list[nn.Module] = []
+
+    def to_eval(module: nn.Module, _: object) -> None:
+        if module.training:
+            training.extend(m for m in module.modules() if m.training)
+            module.eval()
+
+    hook = register_module_forward_pre_hook(to_eval)
+    try:
+        yield
+    finally:
+        hook.remove()
+        for module in training:
+            module.training = True

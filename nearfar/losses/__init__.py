@@ -1,0 +1,3 @@
+"""The fifth part: losses, `(Pairs, Similarity) -> scalar`."""
+
+from .infonce import infonce as infonce

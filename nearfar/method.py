@@ -1,0 +1,211 @@
+"""The contract of every method: views, encoder, extraction, similarity, loss. Read this file first.
+
+    batch -> views -> encoder -> extraction -> similarity -> loss
+
+Shapes: B images, N anchors, M others, D embedding width.
+
+Falcon & Cho, A Framework For Contrastive Self-Supervised Learning, 2020, https://arxiv.org/abs/2009.00104.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+
+from .encoders.chunks import encode_in_chunks
+from .similarity import Similarity
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the loader hands over. Nothing random is in it: randomness is addressed by (seed, epoch, ids).
+
+    Args:
+        inputs: uint8 images `[B, C, H, W]`; each image fills the top left corner of its canvas.
+        sizes: Height and width of the valid part of each canvas, int64 `[B, 2]`.
+        ids: Number of each sample in its data set, int64 `[B]`.
+        labels: Class of each sample, int64 `[B]`, or None.
+        seed: Seed of the run.
+        epoch: Epoch, from 0.
+    """
+
+    inputs: Tensor
+    sizes: Tensor
+    ids: Tensor
+    labels: Tensor | None = None
+    seed: int = 0
+    epoch: int = 0
+
+    def to(self, device: torch.device) -> Batch:
+        """Ids and labels on a device; inputs and sizes stay where views are drawn."""
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, ids=self.ids.to(device), labels=labels)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Who is compared with whom. Equal keys are positives, equal slots take no part; nothing N x M is ever stored.
+
+    Args:
+        anchor: What is looked at, `[..., N, D]`. Leading dimensions are independent comparisons (episodes).
+        other: Batch, bank, queue, prototypes or support set, `[..., M, D]`.
+        anchor_key: int64 `[..., N]`, or None: no positive in `other`.
+        other_key: int64 `[..., M]`, or None: no positive in `other`.
+        positive: A positive of each anchor that is not in `other`, `[..., N, D]`, or None.
+        anchor_slot: int64 `[..., N]`; where it equals `other_slot` the pair is left out (an embedding and itself).
+        other_slot: int64 `[..., M]`.
+        weight: Factor of this comparison in the sum of losses.
+        gather: True where `other` is this process's part of a global batch; the loss completes it from all processes.
+            False where `other` is complete as it stands (queue, bank, prototypes, episode).
+    """
+
+    anchor: Tensor
+    other: Tensor
+    anchor_key: Tensor | None = None
+    other_key: Tensor | None = None
+    positive: Tensor | None = None
+    anchor_slot: Tensor | None = None
+    other_slot: Tensor | None = None
+    weight: float = 1.0
+    gather: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extract:
+    """The third part: what is compared.
+
+    Args:
+        head: Feature maps of one view -> embeddings `[B, D]` (or `[B, cells, D]`). A teacher has its own copy.
+        pair: `(online, slow, batch, memory) -> list[Pairs]`. `online` holds the embeddings of the views that the
+            trained network sees, `slow` those of the teacher, the same list where there is no teacher. An `nn.Module`
+            where it has weights (predictors, prototypes).
+        views: Numbers of the views that the trained network sees; None: all.
+    """
+
+    head: nn.Module
+    pair: Callable[[list[Tensor], list[Tensor], Batch, nn.Module | None], list[Pairs]]
+    views: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """A slow copy of encoder and head: after each step `slow <- decay * slow + (1 - decay) * online`.
+
+    Args:
+        decay: In [0, 1], or a function of progress in [0, 1] (steps done over all steps).
+        views: Numbers of the views that the teacher sees; None: all.
+    """
+
+    decay: float | Callable[[float], float] = 0.999
+    views: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """The five parts, and where a method has them a teacher and a memory.
+
+    Args:
+        views: `Batch -> list` of float tensors, one a view.
+        encoder: View -> list of feature maps `[B, C, h, w]` or vectors `[B, C]`, deepest last.
+        extract: Embeddings and pairs.
+        similarity: See `nearfar.similarity`.
+        loss: `(Pairs, Similarity) -> scalar`; an `nn.Module` where it has weights (a learned temperature).
+        teacher: Slow copy that supplies the other side, or None.
+        memory: Module that keeps embeddings of earlier steps, or None.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from nearfar import methods, similarity
+        >>> ablation = replace(methods.simclr(encoder="small", size=28), similarity=similarity.dot)
+    """
+
+    views: Callable[[Batch], list[Tensor]]
+    encoder: nn.Module
+    extract: Extract
+    similarity: Similarity
+    loss: Callable[[Pairs, Similarity], Tensor]
+    teacher: Teacher | None = None
+    memory: nn.Module | None = None
+
+
+class Contrast(nn.Module):
+    """Runs a method: `forward(batch) -> loss`, then, after the optimiser's step, `after_step(progress)`.
+
+    The module owns deep copies of the method's parts, so two runs of one method share no weights.
+
+    Args:
+        method: The five parts.
+        chunk: Largest number of samples the encoder sees at once; None: the whole batch. The features of a chunk are
+            computed again in the backward pass (gradient caching, Gao et al. 2021), so loss, negatives and gradient
+            are those of the whole batch. Batch norm inside the encoder sees chunks, and is then no longer the same.
+    """
+
+    def __init__(self, method: Method, *, chunk: int | None = None) -> None:
+        super().__init__()
+        method = copy.deepcopy(method)
+        self.views, self.chunk = method.views, chunk
+        self.encoder, self.head = method.encoder, method.extract.head
+        self.pair, self.similarity, self.loss = method.extract.pair, method.similarity, method.loss
+        self.online_views, self.memory, self.teacher = method.extract.views, method.memory, method.teacher
+        self.slow = nn.ModuleList()
+        if method.teacher is not None:
+            self.slow.extend(copy.deepcopy(nn.ModuleList([self.encoder, self.head])).requires_grad_(False))
+        self.seen: tuple[list[Tensor], list[Tensor]] | None = None  # embeddings of the last step, for monitors
+        self.chance: float | None = None  # loss of embeddings that say nothing
+        self._batch: Batch | None = None
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Loss of one batch, a scalar. The encoder runs in the ambient autocast, all after it in fp32."""
+        online, slow = self.embed(batch)
+        batch = batch.to(online[0].device)
+        with torch.autocast(online[0].device.type, enabled=False):
+            pairs = self.pair(online, slow, batch, self.memory)
+            if self.chance is None:
+                self.chance = sum(float(chance(p, self.loss, self.similarity)) for p in pairs)
+            self.seen = [z.detach() for z in online], [z.detach() for z in slow]
+            self._batch = batch
+            return torch.stack([p.weight * self.loss(p, self.similarity) for p in pairs]).sum()
+
+    def embed(self, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+        """Embeddings of each view from the trained network, and from the teacher (or the same again), fp32 or fp64."""
+        device = next(self.encoder.parameters()).device
+        views = [view.to(device, non_blocking=True) for view in self.views(batch)]
+        online = self._encode(self.encoder, self.head, views, self.online_views)
+        if self.teacher is None:
+            return online, online
+        with torch.no_grad():
+            return online, self._encode(self.slow[0], self.slow[1], views, self.teacher.views)
+
+    def _encode(
+        self, encoder: nn.Module, head: nn.Module, views: list[Tensor], numbers: tuple[int, ...] | None
+    ) -> list[Tensor]:
+        """One pass for neighbouring views of one shape, so that batch statistics are over all of them."""
+        embeddings: list[Tensor] = []
+        picked = views if numbers is None else [views[n] for n in numbers]
+        for _, group in groupby(picked, key=lambda view: view.shape):
+            same = list(group)
+            output = head(encode_in_chunks(encoder, torch.cat(same), self.chunk and self.chunk * len(same)))
+            output = output if output.dtype == torch.float64 else output.float()
+            embeddings += output.chunk(len(same))
+        return embeddings
+
+    @torch.no_grad()
+    def after_step(self, progress: float) -> None:
+        """Moves the teacher and fills the memory; called once after each optimiser step, `progress` in [0, 1]."""
+        if self.teacher is not None:
+            decay = self.teacher.decay(progress) if callable(self.teacher.decay) else self.teacher.decay
+            online = [*self.encoder.parameters(), *self.head.parameters()]
+            torch._foreach_lerp_(list(self.slow.parameters()), online, 1 - decay)
+        if self.memory is not None and self.seen is not None:
+            self.memory.remember(self.seen[1], self._batch)
+
+
+@torch.no_grad()
+def chance(pairs: Pairs, loss: Callable[[Pairs, Similarity], Tensor], similarity: Similarity) -> Tensor:
+    """The loss of embeddings that say nothing: all scores alike, because every anchor is zero."""
+    return pairs.weight * loss(replace(pairs, anchor=torch.zeros_like(pairs.anchor)), similarity)

@@ -1,0 +1,99 @@
+"""A trained encoder with the input transform it was trained for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .. import encoders
+from ..data import Dataset, load
+from ..device import Device, choose
+from ..errors import UsageError
+from ..evaluation import features
+from ..randomness import address
+from ..runs import Run, match_tensors, read_tensors
+from ..views import CentreCrop
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder in evaluation mode. `encoder(dataset)` gives its features.
+
+    Args:
+        net: View -> list of feature maps.
+        transform: `(uint8 images, sizes) -> view`, the one stored with the run.
+        channels: Channels of an image.
+        device: Where it runs.
+        run: Run folder it comes from.
+    """
+
+    net: nn.Module
+    transform: CentreCrop
+    channels: int
+    device: Device
+    run: Path
+
+    def __call__(self, dataset: Dataset) -> Tensor:
+        """Features, fp32 `[len(dataset), width]`, in the order of the data set: the average of the last map."""
+        return features(self.vectors, dataset, self.transform, device=self.device.device)
+
+    def vectors(self, view: Tensor) -> Tensor:
+        """View `[B, C, s, s]` -> features `[B, width]`."""
+        with self.device.autocast():
+            maps = self.net(view)
+        return encoders.pooled([maps[-1].float()])
+
+    def untrained(self) -> Encoder:
+        """The same net with the weights that training began with."""
+        run = Run.open(self.run)
+        return _encoder(run, self.device, run.settings["encoder"])
+
+    def load(self, data: str | Path, **settings: object) -> Dataset:
+        """Data, decoded as this encoder wants it; `settings` as in `nearfar.load`."""
+        return load(data, size=store_size(self.transform.size), channels=self.channels, **settings)
+
+
+def load_encoder(run: str | Path, *, device: str = "auto", precision: str = "auto") -> Encoder:
+    """The encoder of a finished run.
+
+    Args:
+        run: Run folder.
+        device: As in `train`.
+        precision: As in `train`.
+
+    Raises:
+        UsageError: No run there.
+        IntegrityError: The weights don't fit the net.
+    """
+    folder = Run.open(Path(run))
+    encoder = _encoder(folder, choose(device, precision), folder.settings["encoder"])
+    path = folder.path / "encoder.safetensors"
+    if not path.exists():
+        raise UsageError("the run is not finished", where=folder.path, mend="the `nearfar train` command again goes on with it")
+    weights = read_tensors(path)
+    match_tensors(encoder.net.state_dict(), weights, where=path)
+    encoder.net.load_state_dict(weights)
+    return encoder
+
+
+def _encoder(run: Run, device: Device, name: str) -> Encoder:
+    transform = CentreCrop.from_dict(run.info["transform"])
+    channels = len(transform.mean or ())
+    net = initial(run.settings["seed"], lambda: encoders.build(name, channels=channels, size=transform.size))
+    net = net.eval().to(device.device, memory_format=torch.channels_last)
+    return Encoder(net, transform, channels, device, run.path)
+
+
+def initial(seed: int, build):
+    """`build()` with torch's generator set from the seed alone, so that initial weights are the same in every process."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(address(seed, 0x1A17))
+        return build()
+
+
+def store_size(view: int) -> int:
+    """Longer side of stored images for a view: a third more, so that a crop of three quarters needs no enlarging."""
+    return view if view <= 64 else -(-view * 4 // 3 // 8) * 8

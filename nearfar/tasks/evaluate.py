@@ -1,0 +1,68 @@
+"""`nearfar evaluate`: how good an encoder is, on labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..data import Dataset, duplicates_across, scan
+from ..errors import DataError
+from ..evaluation import Evaluation
+from ..runs import Run
+from .encoder import load_encoder
+from .summary import neighbours, report, side_by_side
+
+TEST_SHARE = 0.2
+"""Share of the labelled images that answers are checked on, where no test set is given."""
+
+
+def evaluate(
+    run: str | Path,
+    data: str | Path,
+    *,
+    test: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    say: Callable[[str], None] = print,
+) -> Evaluation:
+    """Raw pixels, the untrained encoder and the trained one side by side: 1, 5 and all labels a class, kNN, clustering.
+
+    Args:
+        run: Run folder.
+        data: Labelled images: one folder a class, a manifest with labels, Parquet, arrays.
+        test: Labelled images for the answers; None: a fifth of `data`, drawn by class, which is then not learned from.
+        seed: Addresses the split and the draws of labels.
+        device: As in `train`.
+        say: Called with messages.
+
+    Returns:
+        The scores, also in `evaluation.json` and `report.html` of the run folder.
+
+    Raises:
+        DataError: No labels, or only one class.
+    """
+    encoder = load_encoder(run, device=device)
+    bank = encoder.load(data, labels=True)
+    if test is None:
+        learn, ask = bank.split(TEST_SHARE, seed=seed)
+        train_part, test_part = bank.subset(learn), bank.subset(ask)
+        say(f"{len(learn):,} images to learn from, {len(ask):,} to answer for (a fifth, drawn by class)")
+    else:
+        train_part, test_part = bank, encoder.load(test, labels=True)
+        _check_classes(train_part, test_part)
+        shared = duplicates_across(scan(data), scan(test))
+        if shared:
+            say(f"warning: {len(shared)} images are in both parts; the scores are too good by as much")
+    evaluation = side_by_side(encoder, train_part, test_part, say, seed=seed)
+    folder = Run.open(Path(run))
+    folder.write_json("evaluation.json", evaluation.as_dict())
+    report(folder, evaluation, neighbours(encoder, test_part))
+    say(evaluation.as_text())
+    say(f"\nwrote {folder.path / 'evaluation.json'}, {folder.path / 'report.html'}")
+    return evaluation
+
+
+def _check_classes(train: Dataset, test: Dataset) -> None:
+    missing = sorted(set(test.classes or ()) ^ set(train.classes or ()))
+    if missing:
+        raise DataError(f"classes that only one part has: {', '.join(missing[:5])}", where="test", mend="give both parts the same class folders")

@@ -1,0 +1,35 @@
+"""`nearfar preview`: a contact sheet of what the model will see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..views import preview_sheet
+from .train import build_method, check, read
+
+
+def preview(
+    data: str | Path, *, out: str | Path = "preview.png", images: int = 8, say: Callable[[str], None] = print, **settings: object
+) -> Path:
+    """Writes the views of a few images as a picture: the original first, then each view.
+
+    Args:
+        data: Images, as for `train`.
+        out: PNG file to write.
+        images: Number of images.
+        say: Called with messages.
+        settings: Those of `train`.
+
+    Returns:
+        The file.
+    """
+    checked = check(settings)
+    dataset, _, size = read(data, checked)
+    method = build_method(checked, size, dataset.images.shape[1])
+    chosen = np.linspace(0, len(dataset) - 1, min(images, len(dataset))).astype(np.int64)
+    preview_sheet(dataset.batch(chosen, seed=checked.seed), method.views, Path(out))
+    say(f"wrote {out}: {len(chosen)} images of {data}, views of {size} px as {checked.method} draws them")
+    return Path(out)

@@ -1,0 +1,81 @@
+"""The online measure: how well the encoder does on images that are kept out of training, with labels or without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data import Dataset
+from ..encoders import pooled
+from ..evaluation import knn
+from ..method import Batch
+from ..similarity import unit
+from .encoder import Encoder
+
+MOST = 2000
+"""Held-out images looked at, and images of the training part that they are compared with."""
+
+
+class Probe:
+    """Called at the end of an epoch. With labels: weighted kNN of held-out images among images of the training part.
+    Without: share of held-out images whose second view is nearest to the first, among all of them.
+
+    Args:
+        encoder: The encoder in training.
+        views: The method's views.
+        dataset: All data.
+        samples: Numbers of the training part.
+        held: Numbers of the held-out part.
+        seed: Of the run.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        views: Callable[[Batch], list[Tensor]],
+        dataset: Dataset,
+        samples: np.ndarray,
+        held: np.ndarray,
+        *,
+        seed: int,
+    ) -> None:
+        self.encoder, self.views, self.dataset, self.seed = encoder, views, dataset, seed
+        self.bank, self.held = samples[:: -(-len(samples) // MOST)], held[:: max(-(-len(held) // MOST), 1)]
+
+    def __call__(self) -> dict[str, float]:
+        """`knn` or `match`, each with its chance value; nothing where too few images are held out."""
+        if len(self.held) < 2:
+            return {}
+        training = self.encoder.net.training
+        self.encoder.net.eval()
+        try:
+            return self._knn() if self.dataset.labels is not None else self._match()
+        finally:
+            self.encoder.net.train(training)
+
+    def _knn(self) -> dict[str, float]:
+        labels = self.dataset.labels
+        result = knn(
+            self.encoder(self.dataset.subset(self.bank)),
+            labels[self.bank],
+            self.encoder(self.dataset.subset(self.held)),
+            labels[self.held],
+        )
+        return {"knn": result.value, "knn_chance": 1 / len(self.dataset.classes)}
+
+    @torch.no_grad()
+    def _match(self) -> dict[str, float]:
+        first, second = [], []
+        for part in np.array_split(self.held, -(-len(self.held) // 256)):
+            batch = self.dataset.batch(part, seed=self.seed, epoch=2**31)
+            views = self.views(replace(batch, inputs=batch.inputs.to(self.encoder.device.device)))
+            first.append(unit(self.encoder.vectors(views[0])))
+            second.append(unit(self.encoder.vectors(views[-1])))
+        a, b = torch.cat(first), torch.cat(second)
+        nearest = torch.cat([(part @ b.T).argmax(dim=1) for part in a.split(512)])
+        right = nearest == torch.arange(len(a), device=a.device)
+        return {"match": float(right.float().mean()), "match_chance": 1 / len(a)}

@@ -1,0 +1,89 @@
+"""What a run leaves behind when it is finished: a measure, a report, and the commands to go on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data import Dataset
+from ..evaluation import Evaluation, Picture, evaluate_features, thumbnail, write_report
+from ..runs import Run
+from ..similarity import unit
+from ..views import CentreCrop
+from .encoder import Encoder
+
+RAW_SIDE = 32
+"""Side, in pixels, of the images whose raw pixels are compared with the encoder's features."""
+
+
+def side_by_side(encoder: Encoder, train: Dataset, test: Dataset, say: Callable[[str], None], *, seed: int) -> Evaluation:
+    """Raw pixels, the untrained encoder and the trained one, from few labels and from all."""
+    say("measuring raw pixels, the untrained encoder and the trained encoder on images that were not trained on")
+    untrained = encoder.untrained()
+    named = {
+        "raw pixels": (pixels(encoder, train), pixels(encoder, test)),
+        "untrained encoder": (untrained(train), untrained(test)),
+        "trained encoder": (encoder(train), encoder(test)),
+    }
+    return evaluate_features(named, torch.as_tensor(train.labels), torch.as_tensor(test.labels), seed=seed)
+
+
+def pixels(encoder: Encoder, dataset: Dataset) -> Tensor:
+    """Raw pixels `[N, C * side * side]` of the centre crop, at most 32 x 32."""
+    crop = CentreCrop(min(encoder.transform.size, RAW_SIDE), mean=encoder.transform.mean, std=encoder.transform.std)
+    parts = [dataset.batch(np.arange(i, min(i + 512, len(dataset)))) for i in range(0, len(dataset), 512)]
+    return torch.cat([crop(part.inputs, part.sizes).flatten(1) for part in parts])
+
+
+def finish(
+    run: Run, encoder: Encoder, dataset: Dataset, samples: np.ndarray, held: np.ndarray, say: Callable[[str], None]
+) -> None:
+    """Measures on the held-out part where there are labels, writes `report.html` and says what can be done next."""
+    evaluation = None
+    if dataset.labels is not None and len(held) >= 2 * len(dataset.classes or ()):
+        evaluation = side_by_side(encoder, dataset.subset(samples), dataset.subset(held), say, seed=run.settings["seed"])
+        run.write_json("evaluation.json", evaluation.as_dict())
+        say(evaluation.as_text())
+    report(run, evaluation, neighbours(encoder, dataset.subset(held if len(held) >= 12 else samples)))
+    say(f"\nwrote {run.path / 'report.html'}, {run.path / 'encoder.safetensors'}\nnext:")
+    for command in next_commands(run):
+        say(f"  {command}")
+
+
+def next_commands(run: Run) -> list[str]:
+    """Commands that a finished run is good for."""
+    data = run.info["data"]
+    return [
+        f"nearfar evaluate {run.path} LABELLED_FOLDER",
+        f"nearfar embed {run.path} {data} --out {run.path / 'embeddings.parquet'}",
+    ]
+
+
+def report(run: Run, evaluation: Evaluation | None, examples: list[list[Picture]]) -> Path:
+    """Writes `report.html` from what the run folder holds."""
+    about = {**run.settings, "versions": run.record["versions"], **run.info}
+    return write_report(
+        run.path / "report.html", run=about, curves=run.rows(), evaluation=evaluation, examples=examples, warnings=[],
+        next_commands=next_commands(run),
+    )  # fmt: skip
+
+
+def neighbours(encoder: Encoder, dataset: Dataset, *, rows: int = 6, columns: int = 7) -> list[list[Picture]]:
+    """A few images and those that the encoder finds nearest, the query first in each row."""
+    looked = dataset.subset(np.arange(min(len(dataset), 2000)))
+    vectors = unit(encoder(looked))
+    queries = np.linspace(0, len(looked) - 1, min(rows, len(looked))).astype(int).tolist()
+    order = (vectors[queries] @ vectors.T).topk(min(columns + 1, len(looked))).indices.tolist()
+    return [
+        [_picture(looked, place) for place in [query, *(near for near in nearest if near != query)][: columns + 1]]
+        for query, nearest in zip(queries, order, strict=True)
+    ]
+
+
+def _picture(dataset: Dataset, place: int) -> Picture:
+    label = dataset.classes[dataset.labels[place]] if dataset.classes and dataset.labels is not None else ""
+    return Picture(thumbnail(dataset.images[place], dataset.sizes[place], side=96), dataset.names[place], label)

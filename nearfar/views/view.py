@@ -1,0 +1,189 @@
+"""One view: a description of the random changes, drawn by `draw` and carried out by `apply`.
+
+Semantics of each operation are those of torchvision.transforms.v2.functional on float images in [0, 1], to 2e-5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from ..errors import UsageError
+from ..randomness import uniforms
+from .draw import BLUR, FLIP, GREY, ORDER, ORDERS, SIGMA, SLOTS, SOLARISE, Draw, colours, crops
+from .render import normalisation_faults, render
+
+if TYPE_CHECKING:
+    from ..method import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """Crop, mirror, colour jitter, grey, blur, solarise, normalise, in this order, drawn anew for each sample.
+
+    Args:
+        size: Side of the view, pixels.
+        scale: Smallest and largest share of the image's area in the crop, in (0, 1].
+        ratio: Smallest and largest width / height of the crop, > 0.
+        flip: Probability of mirroring left to right.
+        jitter: Half-ranges of brightness, contrast, saturation (factor in `[max(0, 1 - j), 1 + j]`) and hue (turns in
+            `[-j, j]`, at most 0.5). The four are applied in random order, values cut to [0, 1] after each.
+        jitter_p: Probability of the jitter.
+        grey_p: Probability that the colours give way to the grey value 0.2989 R + 0.587 G + 0.114 B.
+        blur_p: Probability of the Gaussian blur; its kernel is about size / 10 wide (23 at 224, 3 at 32).
+        sigma: Smallest and largest standard deviation of the blur, pixels of the view, > 0.
+        solarise_p: Probability that values at or above the threshold are inverted.
+        threshold: Of the solarisation, in [0, 1].
+        mean: Mean of each channel of values in [0, 1], or None: ImageNet's for 3 channels, otherwise 0.5.
+        std: Standard deviation of each channel, or None: ImageNet's for 3 channels, otherwise 0.25.
+
+    Images may have any number of channels; jitter and grey need 1 or 3, and of 1 only brightness and contrast change.
+
+    Raises:
+        UsageError: A value out of its range; the message names all of them.
+
+    The defaults are those of SimCLR (Chen et al. 2020, appendix A, https://arxiv.org/abs/2002.05709) at strength 1.
+    Differs from its released code: brightness is multiplied, not added, and the blur is drawn for each sample, not
+    for the batch. Differs from torchvision: the crop is never below one pixel, the blur reaches less than the size.
+
+    Example:
+        >>> import torch
+        >>> view = View(size=32, blur_p=0.0)
+        >>> images = torch.randint(256, (2, 3, 40, 48), dtype=torch.uint8)
+        >>> draw = view.draw([10, 11], [[40, 48], [40, 48]], seed=0, epoch=0, view=0)
+        >>> view.apply(images, draw).shape
+        torch.Size([2, 3, 32, 32])
+    """
+
+    size: int
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    jitter: tuple[float, float, float, float] = (0.8, 0.8, 0.8, 0.2)
+    jitter_p: float = 0.8
+    grey_p: float = 0.2
+    blur_p: float = 0.5
+    sigma: tuple[float, float] = (0.1, 2.0)
+    solarise_p: float = 0.0
+    threshold: float = 0.5
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        faults = [*self._faults(), *normalisation_faults(self.mean, self.std)]
+        if faults:
+            raise UsageError("; ".join(faults), where="View", mend="change these arguments")
+
+    def _faults(self) -> list[str]:
+        faults = [] if isinstance(self.size, int) and self.size >= 1 else [f"size={self.size!r}: a whole number >= 1"]
+        for name, most in (("scale", 1.0), ("ratio", float("inf")), ("sigma", float("inf"))):
+            pair = getattr(self, name)
+            if len(pair) != 2 or not (all(map(isfinite, pair)) and 0 < pair[0] <= pair[1] <= most):
+                limit = "" if most > 1 else " and at most 1"
+                faults.append(f"{name}={pair!r}: smallest and largest value, above 0{limit}")
+        if len(self.jitter) != 4 or not (all(0 <= j < float("inf") for j in self.jitter) and self.jitter[3] <= 0.5):
+            faults.append(f"jitter={self.jitter!r}: brightness, contrast, saturation, hue, each >= 0, hue at most 0.5")
+        for name in ("flip", "jitter_p", "grey_p", "blur_p", "solarise_p", "threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                faults.append(f"{name}={getattr(self, name)!r}: between 0 and 1")
+        return faults
+
+    @property
+    def blur_radius(self) -> int:
+        """Reach of the blur on either side, pixels: half of size / 10, at least 1."""
+        return max(self.size // 20, 1)
+
+    def draw(self, ids: ArrayLike, sizes: ArrayLike, *, seed: int, epoch: int, view: int) -> Draw:
+        """All that is random in this view of a batch, a pure function of the arguments, row by row.
+
+        Args:
+            ids: Number of each sample in its data set, `[B]`.
+            sizes: Valid height and width of each image, pixels, `[B, 2]`, >= 1.
+            seed: Seed of the run.
+            epoch: Epoch, from 0.
+            view: Number of the view, from 0; other numbers give independent draws.
+        """
+        sizes = np.asarray(sizes, dtype=np.int64)
+        if sizes.ndim != 2 or sizes.shape != (len(np.asarray(ids)), 2) or (sizes < 1).any():
+            raise UsageError(
+                f"sizes must be a height and a width >= 1 for each id, got shape {list(sizes.shape)}",
+                where="sizes",
+                mend="pass the sizes of the batch, [B, 2]",
+            )
+        uniform = uniforms(seed, epoch, ids, view, SLOTS)
+        low, high = self.sigma
+        sigma = np.where(uniform[:, BLUR] < self.blur_p, low + (high - low) * uniform[:, SIGMA], 0.0)
+        return Draw(
+            boxes=crops(uniform, sizes, self.scale, self.ratio),
+            flip=uniform[:, FLIP] < self.flip,
+            order=ORDERS[(uniform[:, ORDER] * len(ORDERS)).astype(np.int64)],
+            factors=colours(uniform, self.jitter, self.jitter_p),
+            grey=uniform[:, GREY] < self.grey_p,
+            sigma=sigma.astype(np.float32),
+            solarise=uniform[:, SOLARISE] < self.solarise_p,
+        )
+
+    def apply(self, images: Tensor | NDArray[np.uint8], draw: Draw, *, channels_last: bool = False) -> Tensor:
+        """Carries out a draw: float32 `[B, C, size, size]`.
+
+        Args:
+            images: uint8 `[B, C, H, W]` on the CPU.
+            draw: From `draw`, for these images.
+            channels_last: Memory layout of the result.
+
+        Raises:
+            UsageError: Images that are not uint8 batches, or colour changes of neither 1 nor 3 channels.
+        """
+        self._check_colour(images.shape[1] if images.ndim == 4 else 3)
+        return render(
+            images,
+            draw,
+            size=self.size,
+            mean=self.mean,
+            std=self.std,
+            radius=self.blur_radius,
+            threshold=self.threshold,
+            channels_last=channels_last,
+        )
+
+    def _check_colour(self, channels: int) -> None:
+        used = [name for name in ("jitter_p", "grey_p") if getattr(self, name) > 0]
+        if used and channels not in (1, 3):
+            raise UsageError(
+                f"colour jitter and grey need 1 or 3 channels, these images have {channels}",
+                where="View",
+                mend="pass " + ", ".join(f"{name}=0" for name in used),
+            )
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Views:
+    """The first part of a method: a list of views of every image, `Batch -> list` of float32 `[B, C, size, size]`.
+
+    View i is drawn with view number i, so equal descriptions give different views.
+
+    Example:
+        >>> Views(View(size=32), View(size=32)).views[0].size
+        32
+    """
+
+    views: tuple[View, ...]
+
+    def __init__(self, *views: View) -> None:
+        object.__setattr__(self, "views", views)
+
+    def __call__(self, batch: Batch) -> list[Tensor]:
+        """The views of a batch, in order."""
+        made = []
+        for number, view in enumerate(self.views):
+            draw = view.draw(batch.ids, batch.sizes, seed=batch.seed, epoch=batch.epoch, view=number)
+            made.append(view.apply(batch.inputs, draw))
+        return made
+
+    def __repr__(self) -> str:
+        return f"Views({', '.join(map(repr, self.views))})"
