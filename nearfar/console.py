@@ -36,7 +36,7 @@ class Line:
 
     def say(self, message: str) -> None:
         """Prints a message."""
-        self.console.print(Text(message))
+        self.console.print(Text(message), soft_wrap=True)
         sys.stdout.flush()
 
     def report(self, row: dict[str, float]) -> None:

@@ -55,7 +55,8 @@ class TrainSettings(BaseModel):
     checkpoint_minutes: float = Field(5.0, gt=0, description="minutes between checkpoints")
     max_bad: int | None = Field(None, ge=0, description="unreadable files to put up with; none: up to 100 or 1 %")
     view: dict[str, Any] = Field(
-        default_factory=dict, description="changes to every view of the method, as in `--view-flip 0 --view-scale 0.3,1`"
+        default_factory=dict,
+        description="changes to every view of the method, as in `--view-flip 0 --view-scale 0.3,1`",
     )
     method_settings: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the method")
 

@@ -220,7 +220,7 @@ def save_and_die(folder: Path, step: int, moment: int) -> None:
 def processes():
     """Forks from a server that has imported everything, so that a process starts in milliseconds."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["nearfar.runs"])
+    context.set_forkserver_preload(["nearfar.runs", "numpy", "pytest"])
     return context
 
 
@@ -248,6 +248,7 @@ def test_K1_killed_ten_times_at_random_moments(folder, processes):
     assert last > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [False, True])
 def test_K1_killed_before_every_single_call(folder, processes, again):
     """Step 2 after step 1, or step 2 once more: at no call is there a moment without a whole checkpoint."""
@@ -315,9 +316,12 @@ def test_K3_the_writer_of_weights_hits_a_real_limit(folder):
 def test_K3_a_real_full_disk(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if not shutil.which("mount") or subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=300k", "none", disk], capture_output=True, check=False
-    ).returncode:
+    if (
+        not shutil.which("mount")
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=300k", "none", disk], capture_output=True, check=False
+        ).returncode
+    ):
         pytest.skip("no right to mount a file system")
     try:
         save(disk, 1)
@@ -446,7 +450,9 @@ def rewrite_manifest(path: Path, **changes) -> None:
 def test_K8_a_newer_format_is_refused_with_both_versions(folder):
     save(folder, 1)
     rewrite_manifest(save(folder, 2), format=2, versions={"nearfar": "9.1"})
-    with pytest.raises(DeviceError, match=r"format 2, written by nearfar 9.1; this is nearfar .*, which reads format 1"):
+    with pytest.raises(
+        DeviceError, match=r"format 2, written by nearfar 9.1; this is nearfar .*, which reads format 1"
+    ):
         load(folder)
 
 
@@ -624,12 +630,9 @@ def test_K10_changed_headers_give_tensors_or_the_one_error(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["F4", "F6_E2M3", "F8_E8M0", "C64", "I16", "U64"])
 def test_K10_every_dtype_of_the_format_is_read_or_refused(tmp_path, dtype):
-    path = raw(tmp_path / "w.safetensors", {"a": entry([8], 0, 8, dtype)}, bytes(8))
-    with pytest.raises(IntegrityError):
-        read_tensors(path)
     bits = {"F4": 4, "F6_E2M3": 6, "F8_E8M0": 8, "C64": 64, "I16": 16, "U64": 64}[dtype]
-    size = 8 * bits // 8
-    raw(path, {"a": entry([8], 0, size, dtype)}, bytes(size))
+    size = bits  # of eight numbers, in bytes
+    path = raw(tmp_path / "w.safetensors", {"a": entry([8], 0, size, dtype)}, bytes(size))
     try:
         assert read_tensors(path)["a"].numel() > 0
     except IntegrityError as error:

@@ -24,7 +24,7 @@ RULES = [
     ("log_sum", "negatives"),
 ]
 SIMILARITIES = ["cosine", "dot", "scaled_dot", "negative_distance", "clipped_dot", "bilinear"]
-SHAPES = ["symmetric", "keys", "positive", "positive_and_keys", "episodes"]
+SHAPES = ["symmetric", "keys", "positive", "positive_and_keys", "episodes", "symmetric_episodes"]
 
 
 def _similarity(name: str, width: int = 5):
@@ -57,6 +57,9 @@ def _pairs(shape: str, *, dtype: torch.dtype = torch.float64, n: int = 13, m: in
         return Pairs(rows(n), rows(m), positive=rows(n), gather=False)
     if shape == "positive_and_keys":
         return Pairs(rows(n), rows(m), keys(n, high=6), keys(m), positive=rows(n))
+    if shape == "symmetric_episodes":
+        x, key, slot = rows(3, n), keys(3, n, high=5), torch.arange(n).expand(3, n)
+        return Pairs(x, x, key, key, anchor_slot=slot, other_slot=slot, gather=False)
     return Pairs(rows(2, 3, n), rows(2, 3, m), keys(2, 3, n), keys(2, 3, m), gather=False)
 
 
@@ -87,7 +90,7 @@ def _assert_same(pairs: Pairs, part, tolerance: float = 1e-10, **settings) -> No
         assert (got.double() - want).norm().item() <= tolerance * max(largest, 1e-3)
 
 
-@pytest.mark.parametrize("side", [4, 512])
+@pytest.mark.parametrize("side", [4, 16, 512])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", SIMILARITIES)
 @pytest.mark.parametrize(("positives", "denominator"), RULES)
@@ -322,6 +325,12 @@ def test_mistakes_are_named(pairs, settings, named):
     with pytest.raises(UsageError) as caught:
         infonce(pairs, similarity.cosine, **settings)
     assert named in str(caught.value)
+
+
+def test_episodes_are_not_gathered(monkeypatch):
+    monkeypatch.setattr(sys.modules["nearfar.losses.infonce"], "world", lambda: 2)
+    with pytest.raises(UsageError, match="gather=False"):
+        infonce(replace(_pairs("episodes"), gather=True), similarity.cosine)
 
 
 MEMORY = """

@@ -12,6 +12,7 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from nearfar.encoders.chunks import encode_in_chunks
 from nearfar.encoders.norm import BatchNorm, split_batch_norm
 from nearfar.errors import UsageError
 
@@ -158,6 +159,22 @@ def result(net: nn.Module, x: Tensor, whole: int, processes: int) -> dict[str, T
     return found | {"output": output.detach(), "input": x.grad / processes}
 
 
+class InChunks(nn.Module):
+    """Chunks of the network's input; on one process made of the same samples as on two."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = nn.Sequential(net, AsList())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return encode_in_chunks(self.net, x, 3 if dist.is_initialized() else 6)[0]
+
+
+class AsList(nn.Module):
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [x]
+
+
 CASES = {"equal": (6, 6), "unequal": (5, 7)}
 
 
@@ -168,6 +185,7 @@ def process(rank: int, folder: str) -> None:
         net = DistributedDataParallel(network(1))
         found[name] = result(net, x.split(sizes)[rank], len(x), 2)
     found["parts"] = result(DistributedDataParallel(network(4)), x.split(6)[rank], len(x), 2)
+    found["chunks"] = result(DistributedDataParallel(InChunks(network(1))), x.split(6)[rank], len(x), 2)
     half = BatchNorm(3)
     found["half"] = {"output": half(x.split(6)[rank].bfloat16()), "var": half.running_var}
     torch.save(found, Path(folder) / f"{rank}.pt")
@@ -186,6 +204,11 @@ def test_two_processes_equal_one(tmp_path):
             elif case != "parts" or "running" not in name:  # there each process has seen its own parts
                 for found in (first[case][name], second[case][name]):
                     assert torch.allclose(found, expected, rtol=1e-10, atol=1e-12), (case, name)
+    order = [0, 1, 2, 6, 7, 8, 3, 4, 5, 9, 10, 11]  # the first chunks of both, then the second chunks of both
+    for name, expected in result(InChunks(network(1)), images()[order], 12, 1).items():
+        if name not in ("output", "input"):
+            assert torch.allclose(first["chunks"][name], expected, rtol=1e-10, atol=1e-12), name
+            assert torch.allclose(second["chunks"][name], expected, rtol=1e-10, atol=1e-12), name
     half = torch.cat([first["half"]["output"], second["half"]["output"]])
     assert half.dtype == torch.bfloat16
     alone = BatchNorm(3)

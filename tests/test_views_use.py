@@ -6,6 +6,7 @@ import copy
 import errno
 import json
 import multiprocessing
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -78,6 +79,8 @@ def test_views_may_be_made_by_several_threads_at_once():
     assert len(made) == 4 and all(torch.equal(expected, other) for other in made)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not fork with threads")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_views_after_a_fork(tmp_path):
     """Threads do not survive a fork: a child that waited for its parent's would hang."""
     views, batch, before = (

@@ -91,7 +91,7 @@ def _load(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _unzip(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
         name = next((key for key in IMAGE_KEYS if key in archive), None)
         if name is None:
             raise DataError(
@@ -130,6 +130,8 @@ def _conversion(images: np.ndarray, path: Path) -> Callable[[np.ndarray], np.nda
         return np.asarray
     if kind == np.bool_:
         return lambda image: image.astype(np.uint8) * np.uint8(255)
+    if kind.kind not in "iuf":
+        raise DataError(f"an array of type {kind}", where=path, mend="images are uint8, uint16 or floating point")
     low, high = _range(images)
     if kind.kind in "iu":
         bits = 16 if kind == np.uint16 or high > 255 else 8
@@ -138,8 +140,6 @@ def _conversion(images: np.ndarray, path: Path) -> Callable[[np.ndarray], np.nda
                 f"values from {low:g} to {high:g}", where=path, mend="scale them to uint8, uint16 or [0, 1]"
             )
         return lambda image: whole_to_uint8(image, bits)
-    if kind.kind != "f":
-        raise DataError(f"an array of type {kind}", where=path, mend="images are uint8, uint16 or floating point")
     shift, scale = (0.0, 1.0) if low >= 0 and high <= 1 else (low, 1 / (high - low or 1.0))
     return lambda image: real_to_uint8(np.clip((image.astype(np.float64) - shift) * scale, 0, 1))
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -151,10 +152,10 @@ def _look_at_all(
 
 def _recall(file: Path, total: int) -> Survey | None:
     try:
-        with np.load(file, allow_pickle=False) as kept:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
             bad = [(int(row), str(reason)) for row, reason in json.loads(kept["bad"].tobytes())]
             found = Survey(kept["sizes"], kept["grey"], kept["animated"], kept["hashes"], bad)
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     return found if len(found.sizes) == total else None
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -30,14 +31,15 @@ MEANINGS = {
 }
 CURVES = (
     ("loss", "chance", "Loss", "What training lowers. At the dotted line the embeddings say nothing about which images belong together."),
-    ("knn", "knn_chance", "kNN accuracy", "Share of held-out images named right by the most similar training images, while training went on."),
-    ("match", "match_chance", "View matching", "Share of held-out images whose second view is nearest to the first. Needs no labels."),
+    ("knn", "knn_chance", "kNN accuracy, %", "Share of held-out images named right by the most similar training images, while training went on."),
+    ("match", "match_chance", "View matching, %", "Share of held-out images whose second view is nearest to the first. Needs no labels."),
     ("std", "", "Spread", "1: embeddings point in all directions. Near 0: all are alike, the run has collapsed."),
     ("rank", "", "Effective rank", "How many directions the embeddings make use of. A fall towards 1 is collapse."),
     ("alignment", "", "Alignment", "Mean squared distance of two views of one image: 0 is the same place, 2 no relation."),
     ("uniformity", "", "Uniformity", "How evenly embeddings fill the sphere: lower is more even, 0 is all in one place."),
-    ("images_per_second", "", "Images a second", "Speed of training."),
 )  # fmt: skip
+SHARES = ("knn", "knn_chance", "match", "match_chance")
+"""Measures that are shown in per cent."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,9 @@ def write_report(
         meanings=_meanings(scores) if scores else [],
         learning=Markup(charts.learning_curve(scores)) if scores else "",
         examples=[[_picture(picture) for picture in row] for row in examples],
+        highest=_highest(scores) if scores else {},
         curves=_curves(curves),
+        speed=f"{median(speeds):,.0f}" if (speeds := [r["images_per_second"] for r in curves if "images_per_second" in r]) else "",
         warnings=list(map(safe_name, warnings)),
         settings=_settings(run),
         next_commands=next_commands,
@@ -126,7 +130,15 @@ def _meanings(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+def _highest(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """The best value of each measure."""
+    rows = list(evaluation["scores"].values())
+    return {measure: max(row[measure]["value"] for row in rows) for measure in rows[0]}
+
+
 def _curves(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The charts there is data for, with their sentences and last values."""
+    rows = [{k: 100 * v if k in SHARES and v is not None else v for k, v in row.items()} for row in rows]
     found = []
     for key, reference, title, sentence in CURVES:
         svg = charts.curve(rows, key, reference)
