@@ -94,7 +94,8 @@ def parse(
     """Settings, checked all at once.
 
     Args:
-        values: Name -> value, or text as on the command line. Names may have `-` for `_`.
+        values: Name -> value, or text as on the command line. Names may have `-` for `_`; `view_NAME` is put into
+            `view`, which is checked where views are made.
         where: What they come from; or the place of each, as `yaml_lines` gives it.
         methods: Name -> function. With it keyword arguments of the method may stand among the values, and those and
             the method's name are checked too.
@@ -106,10 +107,7 @@ def parse(
         >>> parse({"epochs": "20", "batch": 512}, where="command line").epochs
         20
     """
-    values = {str(name).replace("-", "_"): value for name, value in values.items()}
-    view = {name.removeprefix("view_"): values.pop(name) for name in list(values) if name.startswith("view_")}
-    if view:
-        values["view"] = {**values.get("view", {}), **view}
+    values = _with_views({str(name).replace("-", "_"): value for name, value in values.items()})
     problems: list[tuple[str, str]] = []
     if methods is not None:
         values, problems = _with_method(values, methods)
@@ -130,6 +128,16 @@ def _taken(values: Mapping[str, Any], methods: Mapping[str, Callable[..., object
     if methods is None or not isinstance(method, str) or method not in methods:
         return []
     return [name for name in inspect.signature(methods[method]).parameters if name not in RESERVED]
+
+
+def _with_views(values: dict[str, Any]) -> dict[str, Any]:
+    """Values with every `view_NAME` moved into `view`."""
+    fields = {name.removeprefix("view_"): value for name, value in values.items() if name.startswith("view_")}
+    own = values.get("view", {})
+    if not fields or not isinstance(own, Mapping):
+        return values
+    rest = {name: value for name, value in values.items() if not name.startswith("view_")}
+    return {**rest, "view": {**own, **fields}}
 
 
 def _with_method(

@@ -91,7 +91,14 @@ def _arms(annotation: Any) -> list[Any]:
     return list(typing.get_args(annotation)) if union else [annotation]
 
 
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "none"}
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    dict: "name: value pairs",
+    NoneType: "none",
+}
 
 
 def spoken(annotation: Any) -> str:
@@ -105,7 +112,8 @@ def spoken(annotation: Any) -> str:
             each = [spoken(one) for one in arguments if one is not ...]
             words.append(f"a list of {len(each)}: {', '.join(each)}" if len(each) > 1 else f"a list, each {each[0]}")
         else:
-            words.append(_WORDS.get(arm, getattr(arm, "__name__", str(arm))))
+            kind = typing.get_origin(arm) or arm
+            words.append(_WORDS.get(kind, getattr(kind, "__name__", str(kind))))
     return " or ".join(words)
 
 

@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,14 +23,14 @@ def photo(height: int = 48, width: int = 64, *, seed: int = 0) -> Image.Image:
     return Image.fromarray(values.clip(0, 255).astype(np.uint8))
 
 
-def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
     """The bytes of a file."""
     stream = io.BytesIO()
     picture.save(stream, kind, **options)
     return stream.getvalue()
 
 
-def write(path: Path, picture: Image.Image | None = None, **options: object) -> Path:
+def write(path: Path, picture: Image.Image | None = None, **options: Any) -> Path:
     """Saves a picture, a photo of its own by default, in the format of the suffix; makes folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     (picture or photo(seed=zlib.crc32(str(path).encode("utf-8", "surrogateescape")))).save(path, **options)

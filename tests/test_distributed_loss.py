@@ -105,7 +105,9 @@ def _primitives() -> dict[str, Tensor]:
     x = torch.tensor([1.0, 2.0], requires_grad=True)
     (total((rank() + 1) * x) * torch.tensor([1.0, 10.0])).sum().backward()
     assert x.grad is not None
-    return {"gather": gather(mine), "gradient": x.grad, "world": torch.tensor(world())}
+    untouched = torch.ones(2)
+    total(untouched)
+    return {"gather": gather(mine), "gradient": x.grad, "world": torch.tensor(world()), "untouched": untouched}
 
 
 def _nothing_to_compare() -> dict[str, Tensor]:
@@ -144,6 +146,7 @@ def test_gather_keeps_the_order_of_unequal_shares_and_total_carries_gradients(fo
     for r, one in enumerate(found[:processes]):
         got = one["primitives", processes]
         assert torch.equal(got["gather"], want) and got["world"] == processes
+        assert torch.equal(got["untouched"], torch.ones(2))
         # Each process's loss holds the sum, so the sum of losses has it `processes` times.
         assert torch.equal(got["gradient"], (r + 1) * processes * torch.tensor([1.0, 10.0]))
 

@@ -34,7 +34,7 @@ def clouds(n: int, width: int, classes: int, *, seed: int, apart: float = 1.0) -
     return (centres[y] + random.normal(size=(n, width))).astype(np.float32), y
 
 
-# ---------------------------------------------------------------------------------------------------- features
+# ------------------------------------------------------------ features
 
 
 class Images:
@@ -57,7 +57,9 @@ def transform(images: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
 
 def test_features_are_in_order_and_the_last_part_is_there():
     seen: list[tuple[int, int]] = []
-    x = evaluation.features(lambda v: v.flatten(1), Images(11), transform, batch=4, progress=lambda *at: seen.append(at))
+    x = evaluation.features(
+        lambda v: v.flatten(1), Images(11), transform, batch=4, progress=lambda *at: seen.append(at)
+    )
     assert x.dtype == torch.float32 and x.shape == (11, 16)
     torch.testing.assert_close(x[:, 7] * 255, torch.arange(11.0))
     assert seen == [(4, 11), (8, 11), (11, 11)]
@@ -102,7 +104,7 @@ def test_E9_no_images_and_maps_instead_of_vectors_are_said():
     assert evaluation.features(lambda v: v.flatten(1), Images(1), transform).shape == (1, 16)
 
 
-# ---------------------------------------------------------------------------------------------------- kNN
+# ------------------------------------------------------------ kNN
 
 
 def knn_by_loops(train_x, train_y, test_x, k, temperature, leave_out=False):
@@ -142,14 +144,16 @@ def test_knn_says_that_it_used_fewer_neighbours_and_does_not_overflow():
     assert "k = 19" in evaluation.knn(x, y).protocol
 
 
-# ---------------------------------------------------------------------------------------------------- linear
+# ------------------------------------------------------------ linear
 
 
 @pytest.mark.parametrize("penalty", [1.0, 0.01, 1e-4])
 @pytest.mark.parametrize("width", [5, 90])
 def test_fit_linear_is_scikit_learn(penalty, width):
     x, y = clouds(60, width, 3, seed=2, apart=0.4)
-    mine = linear_module.fit_linear(torch.from_numpy(x), torch.from_numpy(y), penalty=penalty, classes=3, tolerance=1e-9)
+    mine = linear_module.fit_linear(
+        torch.from_numpy(x), torch.from_numpy(y), penalty=penalty, classes=3, tolerance=1e-9
+    )
     other = LogisticRegression(C=1 / (penalty * 60), tol=1e-10, max_iter=100_000).fit(x.astype(np.float64), y)
     np.testing.assert_allclose(mine.weight, other.coef_, atol=2e-5)
     np.testing.assert_allclose(mine.bias - mine.bias.mean(), other.intercept_ - other.intercept_.mean(), atol=2e-5)
@@ -184,7 +188,9 @@ def test_linear_chooses_without_the_test_images():
 
     mean, deviation = train_x.mean(0), train_x.std(0)
     chosen = float(score.chosen.split()[1].rstrip(","))
-    other = LogisticRegression(C=1 / (chosen * 300), tol=1e-9, max_iter=10_000).fit((train_x - mean) / deviation, train_y)
+    other = LogisticRegression(C=1 / (chosen * 300), tol=1e-9, max_iter=10_000).fit(
+        (train_x - mean) / deviation, train_y
+    )
     assert score.value == pytest.approx(other.score((test_x - mean) / deviation, test_y), abs=0.0051)
 
 
@@ -214,7 +220,7 @@ def test_a_constant_feature_changes_nothing():
     assert evaluation.linear(constant, y, constant, y).value == evaluation.linear(x, y, x, y).value
 
 
-# ---------------------------------------------------------------------------------------------------- few labels
+# ------------------------------------------------------------ few labels
 
 
 def test_draws_hold_k_of_each_class_nest_and_differ():
@@ -272,12 +278,14 @@ def test_paired_difference_is_narrower_than_two_intervals():
         evaluation.paired_difference(a, Score(0, None, None, "", draws=(0.1,)))
 
 
-# ---------------------------------------------------------------------------------------------------- intervals
+# ------------------------------------------------------------ intervals
 
 
 def test_student_interval_is_the_textbook_and_near_the_bootstrap():
     values = [4.1, 5.0, 4.4, 4.9, 4.6]  # mean 4.6, s = 0.3674, t(0.975, 4) = 2.776
-    assert student_interval(values) == pytest.approx((4.6 - 2.776 * 0.3674 / 5**0.5, 4.6 + 2.776 * 0.3674 / 5**0.5), abs=1e-3)
+    assert student_interval(values) == pytest.approx(
+        (4.6 - 2.776 * 0.3674 / 5**0.5, 4.6 + 2.776 * 0.3674 / 5**0.5), abs=1e-3
+    )
     drawn = np.random.default_rng(0).normal(size=400)
     other = bootstrap((drawn,), np.mean, n_resamples=2000, random_state=0).confidence_interval
     assert student_interval(drawn) == pytest.approx((other.low, other.high), abs=0.01)
@@ -290,7 +298,7 @@ def test_wilson_ends_are_where_the_test_of_that_share_just_fails(right, n):
             assert abs(right / n - end) / math.sqrt(end * (1 - end) / n) == pytest.approx(1.959964, abs=1e-5)
 
 
-# ---------------------------------------------------------------------------------------------------- clustering, retrieval
+# ------------------------------------------------------------ clustering, retrieval
 
 
 def test_clustering_is_k_means_on_unit_features_with_the_formulas_of_nmi_and_ari():
@@ -317,7 +325,9 @@ def retrieval_by_loops(x, y, k):
         ranking = sorted(others, key=lambda i: -(unit[q] @ unit[i]))
         if any(y[i] == y[q] for i in others):
             hits.append(any(y[i] == y[q] for i in ranking[:k]))
-            precisions.append(average_precision_score([y[i] == y[q] for i in others], [unit[q] @ unit[i] for i in others]))
+            precisions.append(
+                average_precision_score([y[i] == y[q] for i in others], [unit[q] @ unit[i] for i in others])
+            )
     return np.mean(hits), np.mean(precisions), len(hits)
 
 
@@ -334,12 +344,12 @@ def test_retrieval_is_that_of_loops(elements, monkeypatch):
     assert f"{queries} queries" in scores["map"].protocol and "1 query without" in scores["map"].protocol
 
 
-# ---------------------------------------------------------------------------------------------------- all together
+# ------------------------------------------------------------ all together
 
 
 def test_evaluation_is_a_table_and_json():
     x, y = load_digits(return_X_y=True)
-    train, test = slice(0, 400), slice(400, 800)
+    train, test = slice(0, 300), slice(300, 600)
     noise = np.random.default_rng(0).normal(size=x.shape)
     named = {"noise": (noise[train], noise[test]), "pixels": (x[train], x[test])}
     result = evaluation.evaluate_features(named, y[train], y[test], repeats=4, structure=True)
@@ -350,13 +360,13 @@ def test_evaluation_is_a_table_and_json():
 
     text = result.as_text()
     head, rule, noise_row, pixel_row = text.splitlines()[:4]
-    assert head.split() == "1 label a class 5 labels a class all labels kNN".split()
+    assert " ".join(head.split()) == "1 label a class 5 labels a class all labels kNN"
     assert len({len(head), len(rule), len(noise_row), len(pixel_row)}) == 1
     assert "95 % interval" in text and "k = 200" in text and "chosen on" in text and "recall@5" in text
 
     plain = json.loads(json.dumps(result.as_dict(), allow_nan=False))
     assert plain["scores"]["pixels"]["kNN"]["protocol"].startswith("weighted kNN")
-    assert plain["labels"]["all labels"] == 40 and plain["classes"] == 10
+    assert plain["labels"]["all labels"] == 30 and plain["classes"] == 10
 
 
 @pytest.mark.parametrize(

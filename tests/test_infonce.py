@@ -223,6 +223,22 @@ def test_scores_far_apart_neither_overflow_nor_vanish(positives, denominator):
         _assert_same(pairs, similarity.dot, 1e-6, temperature=1.0, positives=positives, denominator=denominator)
 
 
+def test_far_points_keep_their_distance_in_fp32():
+    """Squared distances near 1000: exp(-distance) is 0 in fp32, whatever bound the similarity has above."""
+    anchor, other = (30 * torch.randn(6, 2, requires_grad=True) for _ in range(2))
+    pairs = Pairs(anchor, other, torch.arange(6), torch.arange(6))
+    assert infonce(pairs, similarity.negative_distance, temperature=1.0).isfinite()
+    _assert_same(pairs, similarity.negative_distance, 1e-5, temperature=1.0)
+
+
+@pytest.mark.parametrize("changed", ["other_key", "other_slot"])
+def test_one_tensor_with_two_sets_of_numbers_is_not_symmetric(monkeypatch, changed):
+    monkeypatch.setattr(tiles, "TILE", 4)
+    pairs = _pairs("symmetric")
+    numbers = torch.randint(4, (13,), generator=torch.Generator().manual_seed(4))
+    _assert_same(replace(pairs, **{changed: numbers}), similarity.cosine)
+
+
 def test_a_tiny_loss_keeps_its_digits():
     """log(1 + K exp(-1/t)) near 1e-12 in fp32: the difference of two logarithms would be 0 or rounding."""
     rows = torch.eye(4)
@@ -269,10 +285,10 @@ def test_half_precision_is_raised_to_fp32(dtype):
 
 
 def test_autocast_does_not_reach_the_loss():
-    pairs = _pairs("keys", dtype=torch.float32)
-    plain = infonce(pairs, similarity.cosine)
+    pairs, part = _pairs("keys", dtype=torch.float32), similarity.Bilinear(5)
+    plain = infonce(pairs, part)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert infonce(pairs, similarity.cosine).item() == plain.item()
+        assert infonce(pairs, part).item() == plain.item()
 
 
 def test_no_gradient_is_computed_where_none_is_wanted(monkeypatch):

@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 import tomllib
+import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,8 @@ NOT_IN_CORE = {"torchvision", "timm", "torchmetrics", "transformers", "lightning
 UNTIDY = re.compile(r"\bTODO\b|\bFIXME\b|except:|except Exception:|# type: ignore")
 NAMES = {"pillow": "PIL", "scikit-learn": "sklearn", "pyyaml": "yaml"}
 SAID_BY_TORCH = {"forward", "extra_repr", "train"}
-FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def offenders(files, faults) -> dict[str, list[str]]:
@@ -44,14 +47,14 @@ def python(code: str) -> str:
     return done.stdout
 
 
-def imported(nodes) -> set[str]:
+def imported(nodes: Iterable[ast.AST]) -> set[str]:
     """Top-level packages that these statements import."""
     names = [a.name for n in nodes if isinstance(n, ast.Import) for a in n.names]
     names += [n.module or "" for n in nodes if isinstance(n, ast.ImportFrom) and n.level == 0]
     return {name.split(".")[0] for name in names}
 
 
-def outside_functions(tree: ast.AST):
+def outside_functions(tree: ast.AST) -> Iterator[ast.AST]:
     """Every node that runs at import; `if TYPE_CHECKING` does not."""
     for node in ast.iter_child_nodes(tree):
         if not isinstance(node, FUNCTIONS) and not (
@@ -104,11 +107,13 @@ def test_files_and_functions_stay_within_their_budget():
     assert not offenders([*PACKAGE, *PROGRAMS], too_long)
 
 
-def lines(node) -> int:
+def lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """Lines of a definition, its docstring left out."""
-    first = node.body[0]
-    doc = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
-    return node.end_lineno - node.lineno + 1 - (first.end_lineno - first.lineno + 1 if doc else 0)
+    return rows(node) - (rows(node.body[0]) if ast.get_docstring(node) else 0)
+
+
+def rows(node: ast.stmt) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
 def test_nothing_is_left_undone_or_swallowed():
@@ -118,12 +123,12 @@ def test_nothing_is_left_undone_or_swallowed():
     assert not offenders([*PACKAGE, *PROGRAMS, *(path for path in TESTS if path.name != Path(__file__).name)], untidy)
 
 
-def public(tree: ast.Module):
+def public(tree: ast.Module) -> Iterator[Definition]:
     """Public functions and classes of a file, and the public methods of its public classes."""
     for node in tree.body:
-        if isinstance(node, (*FUNCTIONS.__args__, ast.ClassDef)) and not node.name.startswith("_"):
+        if isinstance(node, Definition) and not node.name.startswith("_"):
             yield node
-            if isinstance(node, ast.ClassDef) and not {"Protocol"} & {getattr(b, "id", "") for b in node.bases}:
+            if isinstance(node, ast.ClassDef) and "Protocol" not in {getattr(b, "id", "") for b in node.bases}:
                 yield from (m for m in node.body if isinstance(m, FUNCTIONS) and not m.name.startswith("_"))
 
 
@@ -157,6 +162,21 @@ def test_I4_constraints_are_exact_and_come_from_the_registry(name):
     assert not [line for line in wanted if not re.fullmatch(r"[\w.-]+==[\w.]+", line)]
 
 
+def test_I5_the_wheel_holds_the_package_and_nothing_else(tmp_path):
+    pytest.importorskip("hatchling")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    done = subprocess.run(build, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        inside = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    files = (
+        path
+        for path in (REPOSITORY / "nearfar").rglob("*")
+        if path.is_file() and path.suffix not in (".pyc", ".nbi", ".nbc")
+    )
+    assert inside == {path.relative_to(REPOSITORY).as_posix() for path in files}
+
+
 def test_readme_commands_and_methods_exist():
     readme = REPOSITORY / "README.md"
     if not readme.exists():
@@ -168,3 +188,9 @@ def test_readme_commands_and_methods_exist():
     assert {"demo", "test"} <= asked <= targets
     missing = [name for name in re.findall(r"\]\(([^)#:]+)\)", text) if not (REPOSITORY / name).exists()]
     assert not missing, "links to files that are not there"
+
+
+def test_the_index_of_the_docs_lists_every_page_and_links_nowhere_else():
+    pages = {path.name for path in (REPOSITORY / "docs").glob("*.md")} - {"index.md"}
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", text_of(REPOSITORY / "docs" / "index.md")))
+    assert linked == pages

@@ -16,7 +16,8 @@ import torch
 from nearfar.errors import DeviceError, IntegrityError, UsageError
 from nearfar.runs import MARKER, Run
 
-SETTINGS = {"batch": 256, "epochs": 10, "device": "auto", "method_settings": {"temperature": 0.5, "hidden": (64, 32)}}
+METHOD = {"temperature": 0.5, "hidden": (64, 32)}
+SETTINGS = {"batch": 256, "epochs": 10, "size": None, "device": "auto", "method_settings": METHOD}
 INFO = {"data": "photos", "fingerprint": "5f2a", "classes": ["cat", "dog"], "transform": {"size": 32, "mean": [0.5]}}
 
 
@@ -126,10 +127,12 @@ def test_C5_a_failed_start_gives_the_lock_back(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(DeviceError):
-        patch.setattr(os, "replace", refuse)
-        start(tmp_path)
-    start(tmp_path).close()
+    for _ in range(2):  # a new run, then one to continue
+        with monkeypatch.context() as patch, pytest.raises(DeviceError) as caught:
+            patch.setattr(os, "replace", refuse)
+            start(tmp_path)
+        assert caught.tb  # its frames are alive, and with them the lock if nobody had closed it
+        start(tmp_path).close()
 
 
 # C6: a run goes on
@@ -156,6 +159,7 @@ def test_C6_every_difference_is_a_line_and_nothing_is_written(tmp_path):
     assert [line.strip() for line in caught.value.what.splitlines()[1:]] == [
         "batch: 256 -> 512",
         "epochs: 10 -> not set",
+        "size: null -> not set",
         "method_settings.temperature: 0.5 -> 0.1",
         "method_settings.hidden: [64, 32] -> not set",
         "method_settings.width: not set -> 8",

@@ -106,7 +106,7 @@ WRONG = {
     "hold_out": (0.5, "must be less than 0.5, not 0.5"),
     "labels": ("perhaps", "must be true or false or none, not 'perhaps'"),
     "method": ("", "must be a name, not ''"),
-    "method_settings": (3, "must be dict, not 3"),
+    "method_settings": (3, "must be name: value pairs, not 3"),
 }
 
 
@@ -146,6 +146,16 @@ def test_keyword_arguments_of_the_method_may_stand_among_the_settings():
     given = {"temperature": "0.2", "epochs": 3, "method-settings": {"hidden": "512,64"}, "width": 64}
     settings = parse(given, where="here", methods=METHODS)
     assert settings.method_settings == {"hidden": (512, 64), "temperature": 0.2, "width": 64}
+
+
+def test_fields_of_the_views_may_stand_among_the_settings():
+    settings = parse({"view-scale": "0.2,1", "view": {"flip": 0.0}, "epochs": 3}, where="here", methods=METHODS)
+    assert settings.view == {"flip": 0.0, "scale": "0.2,1"}
+    assert refused({"view": 3, "view_scale": 1}) == [
+        "2 settings are wrong:",
+        "  view: must be name: value pairs, not 3",
+        "  view_scale: unknown",
+    ]
 
 
 def test_what_the_trainer_fills_in_is_no_setting_of_the_method():

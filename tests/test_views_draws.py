@@ -62,7 +62,7 @@ def test_crops_equal_the_slow_twin(height, width, ratio):
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1), (2, 3), (4000, 6000)])
 @pytest.mark.parametrize("ratio", [(3 / 4, 4 / 3), (0.01, 0.02), (50.0, 60.0)])
-def test_crops_of_extreme_shapes_are_inside(shape, ratio):
+def test_D11_crops_of_extreme_shapes_are_inside(shape, ratio):
     view = View(size=8, scale=(1e-4, 1.0), ratio=ratio)
     top, left, height, width = view.draw(np.arange(500), [shape] * 500, seed=0, epoch=0, view=0).boxes.T
     assert min(top.min(), left.min()) >= 0 and min(height.min(), width.min()) >= 1

@@ -26,7 +26,7 @@ from nearfar.views import CentreCrop, View, Views, preview_sheet
 from nearfar.views.kernel import compiled
 from nearfar.views.render import render
 
-TOLERANCE = 2e-5
+TOLERANCE = 5e-6
 EVERYTHING: dict[str, Any] = {"jitter_p": 1.0, "grey_p": 0.3, "blur_p": 0.7, "solarise_p": 0.4}
 BARE: dict[str, Any] = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0), "flip": 0.0, "jitter_p": 0, "grey_p": 0, "blur_p": 0}
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nearfar.data import Dataset
+from nearfar.encoders.norm import BatchNorm
 
 SIDE = 16
 
@@ -35,23 +36,17 @@ def stripes(count: int = 192, *, seed: int = 0) -> Dataset:
 
 
 class Tiny(nn.Module):
-    """A net without batch norm, so that chunks and processes can be compared exactly."""
+    """A net of three layers. Without batch norm chunks and processes can be compared exactly."""
 
     width = 32
 
-    def __init__(self) -> None:
+    def __init__(self, *, batch_norm: bool = False) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 16, 3, stride=2, padding=1),
-            nn.GroupNorm(4, 16),
-            nn.ReLU(),
-            nn.Conv2d(16, 32, 3, stride=2, padding=1),
-            nn.GroupNorm(4, 32),
-            nn.ReLU(),
-            nn.Conv2d(32, 32, 3, padding=1),
-            nn.GroupNorm(4, 32),
-            nn.ReLU(),
-        )
+        layers: list[nn.Module] = []
+        for before, after, stride in ((3, 16, 2), (16, 32, 2), (32, 32, 1)):
+            norm = BatchNorm(after) if batch_norm else nn.GroupNorm(4, after)
+            layers += [nn.Conv2d(before, after, 3, stride=stride, padding=1), norm, nn.ReLU()]
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, view: Tensor) -> list[Tensor]:
         return [self.layers(view)]

@@ -98,7 +98,7 @@ class Dataset:
 
         places = np.asarray(indices, np.int64)
         return Batch(
-            inputs=torch.from_numpy(np.array(self.images[places])),
+            inputs=torch.from_numpy(np.asarray(self.images[places])),
             sizes=torch.from_numpy(self.sizes[places]),
             ids=torch.from_numpy(self.ids[places]),
             labels=None if self.labels is None else torch.from_numpy(self.labels[places]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def _files(rows: list[Row], base: Path) -> tuple[list[Path], list[str]]:
     seen: dict[Path, Row] = {}
     for row in rows:
         spellings = (row.path, original_name(row.path), row.path.replace("\\", "/"))
-        file = next((base / name for name in spellings if name and "\0" not in name and (base / name).is_file()), None)
+        file = next((base / name for name in spellings if name and os.path.isfile(base / name)), None)
         if file is None:
             problems.append(f"line {row.line}: no file '{safe_name(row.path)}'")
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,6 +133,9 @@ def _labels(readers: list[pq.ParquetFile], path: Path) -> tuple[np.ndarray | Non
     if wrong is not None:
         raise DataError(f"row {wrong}: label {values[wrong]!r} is no whole number or text", where=path, mend=_MEND)
     labels, classes = numbered([str(value) for value in values])
+    known = _hub_names(readers[0], column)
+    if known and all(name.isdigit() and int(name) < len(known) for name in classes):
+        classes = [known[int(name)] for name in classes]
     if column == "label" and "label_name" in shared:
         called: dict[int, str] = {}
         for row, (number, name) in enumerate(zip(labels.tolist(), _column(readers, "label_name"), strict=True)):
@@ -140,6 +144,16 @@ def _labels(readers: list[pq.ParquetFile], path: Path) -> tuple[np.ndarray | Non
                 raise DataError(f"{text} and '{safe_name(called[number])}' before", where=path, mend=_MEND)
         classes = [called[number] for number in range(len(classes))]
     return labels, classes
+
+
+def _hub_names(reader: pq.ParquetFile, column: str) -> list[str]:
+    """Names of the classes as the Hugging Face hub writes them into the schema, or an empty list."""
+    try:
+        info = json.loads((reader.schema_arrow.metadata or {})[b"huggingface"])
+        names = info["info"]["features"][column]["names"]
+    except (KeyError, TypeError, ValueError):
+        return []
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 
 
 def _file_blocks(file: Path, column: str, start: int) -> Iterator[list[Item]]:

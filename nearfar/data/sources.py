@@ -47,12 +47,12 @@ def open_source(path: str | Path, *, labels: bool | None = None, follow_links: b
 
 def _read(text: str, labels: bool | None, follow_links: bool) -> Source:
     path, part = Path(text), None
-    if not path.exists() and ":" in text:
+    if not os.path.exists(text) and ":" in text:
         head, _, part = text.rpartition(":")
         path = Path(head)
-    if str(path) == "digits" and not path.exists():
+    if str(path) == "digits" and not os.path.exists(path):
         return read_digits(part)
-    if not path.exists():
+    if not os.path.exists(path):
         raise DataError("nothing there", where=text, mend=f"data are {_KINDS}")
     if path.is_dir():
         return _read_directory(path, labels, follow_links)

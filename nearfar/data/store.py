@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from .survey import Progress, array_digest, check_bad, digest, writing
 
 _VERSION = 1  # of decoding and of the layout; another number makes all stores stale
 _JOURNAL, _INDEX = "journal.json", "index.json"
+JOURNAL_SECONDS = 5.0
+"""How often a build notes how far it is; each time it waits for the disk."""
 _SPARE = 64 * 2**20  # bytes that must stay free on the disk
 
 
@@ -73,19 +76,13 @@ def open_or_build(source: Source, plan: Plan, *, cache: Path, progress: Progress
     settings = f"{source.key} {plan.side} {plan.channels} {plan.max_pixels} {_VERSION}"
     folder = cache / "stores" / hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
     shape = (len(source.names), plan.channels, plan.side, plan.side)
-    with writing(cache):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.with_suffix(".lock"))
-        lock.acquire()
-    try:
-        store = _open(folder, shape)
-        if store is None:
-            shutil.rmtree(folder, ignore_errors=True)
-            _build(source, plan, folder, shape, progress)
-            store = _open(folder, shape)
-        assert store is not None, "a finished build can be opened"
-    finally:
-        lock.release()
+    store = _open(folder, shape)  # before any lock: a cache that can only be read serves as well
+    if store is None:
+        with writing(cache):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder.with_suffix(".lock")).acquire()
+        with lock:
+            store = _open(folder, shape) or _build(source, plan, folder, shape, progress)
     check_bad([(source.names[row], reason) for row, reason in store.bad], shape[0], plan.max_bad, source.path)
     return store
 
@@ -123,31 +120,50 @@ def _open(folder: Path, shape: tuple[int, ...]) -> Store | None:
     return Store(**{name: array[:filled] for name, array in arrays.items()}, bad=bad)
 
 
-def _build(source: Source, plan: Plan, folder: Path, shape: tuple[int, ...], progress: Progress | None) -> None:
+def _build(source: Source, plan: Plan, folder: Path, shape: tuple[int, ...], progress: Progress | None) -> Store:
     """Fills a folder of another name, block by block, and renames it when it is whole."""
+    shutil.rmtree(folder, ignore_errors=True)
     building = folder.with_suffix(".building")
     arrays, state = _resume(building, shape)
     _check_space(building, arrays["images"].nbytes, state["filled"] / shape[0])
+    saved = time.monotonic()
     with ThreadPoolExecutor(plan.threads) as pool:
         for items in source.blocks(state["done"]):
             results = pool.map(lambda item: _decode(item, plan), items)
-            with writing(folder.parent):
-                _write_block(arrays, state, results)
-                for array in arrays.values():
-                    array.flush()
-                _replace(building / _JOURNAL, state)
-            if state["bad"]:
-                try:
-                    named = [(source.names[row], reason) for row, reason in state["bad"]]
-                    check_bad(named, shape[0], plan.max_bad, source.path)
-                except DataError:
-                    shutil.rmtree(building, ignore_errors=True)
-                    raise
+            _write_block(arrays, state, results)
+            _check_block(source, plan, building, state)
+            if time.monotonic() - saved >= JOURNAL_SECONDS:
+                _save(arrays, building / _JOURNAL, state)
+                saved = time.monotonic()
             if progress is not None:
                 progress(state["done"], shape[0])
+    _save(arrays, building / _INDEX, state)
     with writing(folder.parent):
-        _replace(building / _INDEX, {"filled": state["filled"], "bad": state["bad"]})
         building.rename(folder)
+    store = _open(folder, shape)
+    assert store is not None, "a finished build can be opened"
+    return store
+
+
+def _check_block(source: Source, plan: Plan, building: Path, state: dict) -> None:
+    if not state["bad"]:
+        return
+    try:
+        named = [(source.names[row], reason) for row, reason in state["bad"]]
+        check_bad(named, len(source.names), plan.max_bad, source.path)
+    except DataError:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+
+
+def _save(arrays: dict[str, np.memmap], path: Path, state: dict) -> None:
+    """Pixels first, then the file that says they are there."""
+    with writing(path.parent):
+        for array in arrays.values():
+            array.flush()
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(state))
+        temporary.replace(path)
 
 
 def _resume(building: Path, shape: tuple[int, ...]) -> tuple[dict[str, np.memmap], dict]:
@@ -208,9 +224,3 @@ def _write_block(
         arrays["sizes"][place], arrays["rows"][place] = (height, width), row
         arrays["hashes"][place] = np.frombuffer(value, np.uint8)
         state["filled"] += 1
-
-
-def _replace(path: Path, content: dict) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content))
-    temporary.replace(path)

@@ -18,7 +18,7 @@ PAGE_COLOURS = {INK: "var(--ink)", FAINT: "var(--line)"} | {c: f"var(--series-{i
 MARKERS = "osD^v"
 POINTS = 500
 """Points of a curve: more can't be seen."""
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "nearfar",
     "font.size": 8.5,
@@ -52,10 +52,13 @@ def learning_curve(evaluation: Mapping[str, Any]) -> str:
         ends = []
         for i, ((name, row), colour) in enumerate(zip(scores.items(), colours(len(scores)), strict=True)):
             values = [100 * row[m]["value"] for m in measures]
-            below, above = ([100 * abs(_or(row[m][end], row[m]["value"]) - row[m]["value"]) for m in measures] for end in ("low", "high"))
+            below, above = (
+                [100 * abs(_or(row[m][end], row[m]["value"]) - row[m]["value"]) for m in measures]
+                for end in ("low", "high")
+            )
             axes.errorbar(
-                [labels[m] for m in measures], values, yerr=[below, above], color=colour, marker=MARKERS[i % len(MARKERS)],
-                markersize=4.5, linewidth=1.6, elinewidth=1, capsize=2.5,
+                [labels[m] for m in measures], values, yerr=[below, above], color=colour, linewidth=1.6,
+                marker=MARKERS[i % len(MARKERS)], markersize=4.5, elinewidth=1, capsize=2.5,
             )  # fmt: skip
             ends.append((values[-1], name, colour))
         chance = 100 * evaluation["chance"]
@@ -147,7 +150,12 @@ def _svg(figure: Figure, name: str, label: str) -> str:
     text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
     for colour, variable in PAGE_COLOURS.items():
         text = text.replace(colour, variable)
-    return re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{_plain(label)}">', text, count=1)
+    return re.sub(
+        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>',
+        rf'<svg viewBox="\1" role="img" aria-label="{_plain(label)}">',
+        text,
+        count=1,
+    )
 
 
 def _plain(text: str) -> str:

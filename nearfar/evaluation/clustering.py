@@ -34,13 +34,15 @@ def clustering(
     wanted = clusters or len(y.unique())
     if wanted > len(x):
         raise UsageError(f"{wanted} clusters of {len(x)} images", where="clustering", mend=f"clusters <= {len(x)}")
-    found = KMeans(wanted, n_init=RESTARTS, random_state=seed).fit_predict(unit(x).cpu().numpy())
+    found = KMeans(wanted, random_state=seed).set_params(n_init=RESTARTS).fit_predict(unit(x).cpu().numpy())
     truth = y.cpu().numpy()
     number = f"{wanted} clusters{'' if clusters else ' (the number of classes)'}"
-    protocol = f"k-means on unit features of {len(x)} images, {number}, best of {RESTARTS} starts (seed {seed}) by inertia"
+    protocol = (
+        f"k-means on unit features of {len(x)} images, {number}, best of {RESTARTS} starts (seed {seed}) by inertia"
+    )
     return {
-        "nmi": Score(float(normalized_mutual_info_score(truth, found)), None, None, f"NMI, arithmetic mean; {protocol}"),
+        "nmi": Score(
+            float(normalized_mutual_info_score(truth, found)), None, None, f"NMI, arithmetic mean; {protocol}"
+        ),
         "ari": Score(float(adjusted_rand_score(truth, found)), None, None, f"adjusted Rand index; {protocol}"),
     }
-
-

@@ -53,7 +53,9 @@ class Evaluation:
         accuracies = [m for m in self.measures if m in self.labels or m == "kNN"]
         rest = [m for m in self.measures if m not in accuracies]
         tables = [_table(self.scores, columns) for columns in (accuracies, rest) if columns]
-        notes = [f"Per cent, ± half the 95 % interval. {self.classes} classes; the largest alone gives {100 * self.chance:.1f}."]
+        notes = [
+            f"Per cent, ± half the 95 % interval; {self.classes} classes, the largest gives {100 * self.chance:.1f}"
+        ]
         *_, last = self.scores
         for other, found in self.differences().items():
             notes += [f"{last} against {other}, {m}: {difference}" for m, difference in found.items()]

@@ -43,10 +43,10 @@ def write_embeddings(
 ) -> Path:
     """Writes the file whole or not at all, row i for image i, whatever became of it.
 
-    Columns: `id` int64, `path` string (written by `safe_name`), `label` (string; int64 without `classes`; absent without
-    `labels`), `image` {bytes, path} (absent without `thumbnails`), `x`, `y` float32, `neighbors` {ids, distances},
-    `vector` fixed-size list of float32, `status` string. In the row of an image that could not be embedded `x`, `y`,
-    `neighbors` and `vector` are null.
+    Columns: `id` int64, `path` string (written by `safe_name`), `label` (string; int64 without `classes`; absent
+    without `labels`), `image` {bytes, path} (absent without `thumbnails`), `x`, `y` float32, `neighbors` {ids,
+    distances}, `vector` fixed-size list of float32, `status` string. In the row of an image that could not be embedded
+    `x`, `y`, `neighbors` and `vector` are null.
     `x`, `y`: first two principal components of the unit vectors. `neighbors`: nearest others by cosine, exact,
     distance `1 - cosine`.
 
@@ -123,7 +123,9 @@ def _check(
     lengths = {"vectors": len(rows), "names": n, "ids": len(ids), "status": len(states)}
     lengths |= {} if labels is None else {"labels": len(labels)}
     if len(set(lengths.values())) > 1:
-        raise UsageError(f"lengths differ: {lengths}", where="write_embeddings", mend="give one of each for every image")
+        raise UsageError(
+            f"lengths differ: {lengths}", where="write_embeddings", mend="give one of each for every image"
+        )
     if rows.ndim != 2 or rows.shape[1] == 0:
         raise UsageError(f"vectors must be [N, D], not {list(rows.shape)}", where="vectors")
     if len(np.unique(ids)) != n:

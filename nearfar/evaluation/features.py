@@ -33,7 +33,7 @@ def features(
     dtype: torch.dtype = torch.float32,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Features of every image, float32 `[N, D]` on the CPU; row i belongs to image i, and the last part is never dropped.
+    """Features of every image, float32 `[N, D]` on the CPU; row i is image i, and the last part is never dropped.
 
     Every module that runs inside `encode` is in eval mode meanwhile and goes back to its own mode afterwards, so that
     batch norm neither sees nor learns from the evaluation data.
@@ -52,8 +52,14 @@ def features(
         UsageError: The data set is empty, or `encode` doesn't give one vector an image.
 
     Example:
-        >>> encode = lambda view: pooled(encoder(view))
-        >>> x = features(encode, dataset, CentreCrop(size=32, mean=mean, std=std), device="cuda")
+        >>> class Grey:
+        ...     def __len__(self) -> int:
+        ...         return 3
+        ...     def batch(self, indices):
+        ...         shape = torch.ones(len(indices), 1, 8, 8, dtype=torch.uint8)
+        ...         return Batch(shape, torch.full((len(indices), 2), 8), torch.from_numpy(indices))
+        >>> features(lambda view: view.mean(dim=(2, 3)), Grey(), lambda images, sizes: images / 1).shape
+        torch.Size([3, 1])
     """
     n = len(dataset)
     if n == 0:

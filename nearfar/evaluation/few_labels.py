@@ -69,7 +69,9 @@ def few_labels(
     test_x, test_y = labelled(test_x, test_y, "test")
     same_width(train_x, test_x)
     if repeats < 1 or min(per_class, default=0) < 1:
-        raise UsageError(f"per_class {tuple(per_class)}, repeats {repeats}", where="few_labels", mend="all must be >= 1")
+        raise UsageError(
+            f"per_class {tuple(per_class)}, repeats {repeats}", where="few_labels", mend="all must be >= 1"
+        )
     classes = count_classes(train_y)
     train_x, test_x, test_y = unit(train_x), unit(test_x.to(train_x.device)), test_y.to(train_x.device)
     scores = {}
@@ -77,7 +79,9 @@ def few_labels(
         values = []
         for draw in range(repeats):
             seen = draw_labels(train_y, count, draw=draw, seed=seed)
-            fit = fit_linear(train_x[seen], train_y[seen], penalty=1 / (STRENGTH * len(seen)), classes=classes, tolerance=1e-5)
+            fit = fit_linear(
+                train_x[seen], train_y[seen], penalty=1 / (STRENGTH * len(seen)), classes=classes, tolerance=1e-5
+            )
             values.append(float((fit.predict(test_x) == test_y).double().mean()))
         low, high = student_interval(values) if repeats > 1 else (None, None)
         scores[count] = Score(
@@ -88,10 +92,15 @@ def few_labels(
 
 def _protocol(y: Tensor, count: int, repeats: int, seed: int, tests: int) -> str:
     fewer = int((y.unique(return_counts=True)[1] < count).sum())
-    said = f" ({fewer} class{'es have' if fewer > 1 else ' has'} fewer and give{'' if fewer > 1 else 's'} all)" if fewer else ""
+    said = (
+        f" ({fewer} class{'es have' if fewer > 1 else ' has'} fewer and give{'' if fewer > 1 else 's'} all)"
+        if fewer
+        else ""
+    )
     return (
-        f"logistic regression (C = {STRENGTH:g} fixed) on unit features of {count} labelled image{'s' if count > 1 else ''} "
-        f"a class{said}, drawn from {len(y)} training images; {_repeated(repeats)} (seed {seed}); {tests} test images"
+        f"logistic regression (C = {STRENGTH:g} fixed) on unit features of {count} labelled "
+        f"image{'s' if count > 1 else ''} a class{said}, drawn from {len(y)} training images; "
+        f"{_repeated(repeats)} (seed {seed}); {tests} test images"
     )
 
 

@@ -161,10 +161,14 @@ def linear(
     penalty, chosen = (penalties[0], "") if fixed else _choose(train_x, train_y, classes, penalties, out)
     final = fit_linear(train_x, train_y, penalty=penalty, classes=classes)
     tried = ", ".join(f"{p:g}" for p in penalties)
-    how = "fixed" if fixed else f"of {tried} chosen on {int(out.sum())} of them held out (seed {seed}), then fitted to all"
+    how = (
+        "fixed"
+        if fixed
+        else f"of {tried} chosen on {int(out.sum())} of them held out (seed {seed}), then fitted to all"
+    )
     protocol = (
-        f"multinomial logistic regression (L-BFGS to the optimum) on {len(train_x)} training images, frozen standardised "
-        f"features, no augmentation; penalty {how}"
+        f"multinomial logistic regression (L-BFGS to the optimum) on {len(train_x)} training images, frozen "
+        f"standardised features, no augmentation; penalty {how}"
     )
     chosen = f"penalty {penalty:g}{chosen}{'' if final.converged else ', stopped before the optimum'}"
     return accuracy(final.predict(test_x), test_y, protocol, chosen=chosen)
@@ -178,7 +182,7 @@ def count_classes(y: Tensor) -> int:
 
 
 def _choose(x: Tensor, y: Tensor, classes: int, penalties: Sequence[float], out: Tensor) -> tuple[float, str]:
-    """The penalty with the best held-out accuracy, the larger one among equals, and a word where it is the last tried."""
+    """The penalty with the best held-out accuracy, the larger among equals, and a word where it is the last tried."""
     penalties = sorted(penalties, reverse=True)
     fit, results = None, []
     for penalty in penalties:  # each starts from the one before: neighbours along the path lie close

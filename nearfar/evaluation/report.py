@@ -11,7 +11,6 @@ from statistics import median
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from .. import __version__
 from ..data.names import safe_name
@@ -29,15 +28,22 @@ MEANINGS = {
     "recall": "Share of images that find another of their class among so many look-alikes.",
     "mAP": "How far to the front a search by look-alike brings the images of the same class: 100 all of them first.",
 }
-CURVES = (
-    ("loss", "chance", "Loss", "What training lowers. At the dotted line the embeddings say nothing about which images belong together."),
-    ("knn", "knn_chance", "kNN accuracy, %", "Share of held-out images named right by the most similar training images, while training went on."),
-    ("match", "match_chance", "View matching, %", "Share of held-out images whose second view is nearest to the first. Needs no labels."),
-    ("std", "", "Spread", "1: embeddings point in all directions. Near 0: all are alike, the run has collapsed."),
-    ("rank", "", "Effective rank", "How many directions the embeddings make use of. A fall towards 1 is collapse."),
-    ("alignment", "", "Alignment", "Mean squared distance of two views of one image: 0 is the same place, 2 no relation."),
-    ("uniformity", "", "Uniformity", "How evenly embeddings fill the sphere: lower is more even, 0 is all in one place."),
-)  # fmt: skip
+CURVES = {
+    "loss": (
+        "Loss",
+        "What training lowers. At the dotted line embeddings say nothing of which images belong together.",
+    ),
+    "knn": ("kNN accuracy, %", "Share of held-out images named right by the most similar training images meanwhile."),
+    "match": (
+        "View matching, %",
+        "Share of held-out images whose second view is nearest to the first; needs no labels.",
+    ),
+    "std": ("Spread", "1: embeddings point in all directions. Near 0: all are alike, the run has collapsed."),
+    "rank": ("Effective rank", "How many directions the embeddings make use of. A fall towards 1 is collapse."),
+    "alignment": ("Alignment", "Mean squared distance of two views of one image: 0 is the same place, 2 no relation."),
+    "uniformity": ("Uniformity", "How evenly embeddings fill the sphere: lower is more even, 0 is all in one place."),
+}
+CHANCE = {"loss": "chance", "knn": "knn_chance", "match": "match_chance"}
 SHARES = ("knn", "knn_chance", "match", "match_chance")
 """Measures that are shown in per cent."""
 
@@ -88,9 +94,9 @@ def write_report(
     """
     path = Path(path)
     scores = evaluation.as_dict() if isinstance(evaluation, Evaluation) else evaluation
-    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
-        files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
-    )
+    template = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string(files("nearfar.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8"))
     text = template.render(
         version=__version__,
         title=" on ".join(safe_name(str(run[key])) for key in ("method", "data") if run.get(key)) or "Run",
@@ -98,11 +104,13 @@ def write_report(
         tables=_tables(scores) if scores else [],
         colours=[charts.PAGE_COLOURS[c] for c in charts.colours(len(scores["scores"]))] if scores else [],
         meanings=_meanings(scores) if scores else [],
-        learning=Markup(charts.learning_curve(scores)) if scores else "",
+        learning=charts.learning_curve(scores) if scores else "",
         examples=[[_picture(picture) for picture in row] for row in examples],
         highest=_highest(scores) if scores else {},
         curves=_curves(curves),
-        speed=f"{median(speeds):,.0f}" if (speeds := [r["images_per_second"] for r in curves if "images_per_second" in r]) else "",
+        speed=f"{median(speeds):,.0f}"
+        if (speeds := [r["images_per_second"] for r in curves if "images_per_second" in r])
+        else "",
         warnings=list(map(safe_name, warnings)),
         settings=_settings(run),
         next_commands=next_commands,
@@ -140,11 +148,11 @@ def _curves(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The charts there is data for, with their sentences and last values."""
     rows = [{k: 100 * v if k in SHARES and v is not None else v for k, v in row.items()} for row in rows]
     found = []
-    for key, reference, title, sentence in CURVES:
-        svg = charts.curve(rows, key, reference)
+    for key, (title, sentence) in CURVES.items():
+        svg = charts.curve(rows, key, CHANCE.get(key, ""))
         if svg is not None:
             last = next(row[key] for row in reversed(rows) if row.get(key) is not None)
-            found.append({"title": title, "sentence": sentence, "svg": Markup(svg), "last": f"{last:,.4g}"})
+            found.append({"title": title, "sentence": sentence, "svg": svg, "last": f"{last:,.4g}"})
     return found
 
 

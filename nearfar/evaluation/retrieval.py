@@ -53,12 +53,16 @@ def retrieval(x: ArrayLike | Tensor, y: ArrayLike | Tensor, *, at: Sequence[int]
     if n == 0:
         raise UsageError("no class has two images", where="retrieval_y", mend="give at least two images of a class")
     alone = len(x) - n
-    left_out = f", {alone} quer{'y' if alone == 1 else 'ies'} without another image of the class left out" if alone else ""
+    left_out = (
+        f", {alone} quer{'y' if alone == 1 else 'ies'} without another image of the class left out" if alone else ""
+    )
     protocol = f"{n} queries against all {len(x) - 1} other images, cosine{left_out}"
     scores = {}
     for k, hit in zip(at, found, strict=True):
         low, high = wilson(int(hit.sum()), n)
         text = f"share of queries with their class among the {k} nearest; {protocol}; 95 % Wilson interval over queries"
         scores[f"recall@{k}"] = Score(float(hit.double().mean()), low, high, text)
-    scores["map"] = Score(float(average.mean()), None, None, f"mean average precision over the whole ranking; {protocol}")
+    scores["map"] = Score(
+        float(average.mean()), None, None, f"mean average precision over the whole ranking; {protocol}"
+    )
     return scores

@@ -1,6 +1,6 @@
 """One view: a description of the random changes, drawn by `draw` and carried out by `apply`.
 
-Semantics of each operation are those of torchvision.transforms.v2.functional on float images in [0, 1], to 2e-5.
+Semantics of each operation are those of torchvision.transforms.v2.functional on images in [0, 1], to 5e-6.
 """
 
 from __future__ import annotations

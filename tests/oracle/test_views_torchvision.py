@@ -1,4 +1,4 @@
-"""Views against torchvision.transforms.v2.functional in float32, on photographs. nearfar itself never imports it."""
+"""Views against torchvision.transforms.v2.functional in float64, on photographs. nearfar itself never imports it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from nearfar.views.draw import ORDERS, plain
 
 transforms = pytest.importorskip("torchvision.transforms.v2.functional")
 
-TOLERANCE = 2e-5
+pytestmark = pytest.mark.oracle
+
+TOLERANCE = 5e-6  # of values in [0, 1]; 1.2e-6 measured
 CIFAR = Path(os.environ.get("NEARFAR_DATA", Path(__file__).parents[3] / "shared/data")) / "cifar10/test.parquet"
 
 
@@ -60,9 +62,9 @@ def jittered(image: torch.Tensor, order, factors) -> torch.Tensor:
 
 
 def oracle(view: View, image: torch.Tensor, draw, b: int, mean, std) -> torch.Tensor:
-    """Sample b of a draw, by torchvision."""
+    """Sample b of a draw, by torchvision in float64: in float32 its resize itself is off by 1e-5 at 224 px."""
     top, left, height, width = draw.boxes[b].tolist()
-    image = transforms.to_dtype(image, torch.float32, scale=True)
+    image = transforms.to_dtype(image, torch.float64, scale=True)
     image = transforms.resized_crop(image, top, left, height, width, [view.size, view.size], antialias=True)
     image = transforms.horizontal_flip(image) if draw.flip[b] else image
     image = jittered(image, draw.order[b], draw.factors[b])
@@ -153,7 +155,7 @@ def test_grey_and_solarise(field):
 @pytest.mark.parametrize(("height", "width", "size"), SHAPES)
 def test_centre_crop(height, width, size):
     images, side = photos(height, width), min(height, width)
-    expected = transforms.center_crop(transforms.to_dtype(images, torch.float32, scale=True), [side, side])
+    expected = transforms.center_crop(transforms.to_dtype(images, torch.float64, scale=True), [side, side])
     expected = transforms.resize(expected, [size, size], antialias=True)
     crop = CentreCrop(size, mean=(0.0,) * 3, std=(1.0,) * 3)
     assert (crop(images, [[height, width]] * len(images)) - expected).abs().max() < TOLERANCE

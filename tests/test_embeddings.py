@@ -1,0 +1,174 @@
+"""The Parquet file of embeddings: columns, row i for image i, names of any kind, nothing half written."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from sklearn.decomposition import PCA
+
+from nearfar.data.names import original_name
+from nearfar.errors import DeviceError, UsageError
+from nearfar.evaluation import embeddings, thumbnail, write_embeddings
+
+SCHEMA = {
+    "id": pa.int64(),
+    "path": pa.string(),
+    "label": pa.string(),
+    "image": pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+    "x": pa.float32(),
+    "y": pa.float32(),
+    "neighbors": pa.struct([("ids", pa.list_(pa.int64())), ("distances", pa.list_(pa.float32()))]),
+    "vector": pa.list_(pa.float32(), 6),
+    "status": pa.string(),
+}
+
+
+def vectors(n: int, width: int = 6) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(n, width)).astype(np.float32)
+
+
+def picture(row: int) -> bytes:
+    return thumbnail(np.full((3, 8, 8), row % 256, np.uint8))
+
+
+def written(tmp_path, x, **settings) -> pa.Table:
+    settings = {"names": [f"{i}.png" for i in range(len(x))]} | settings
+    return pq.read_table(write_embeddings(tmp_path / "embeddings.parquet", x, **settings))
+
+
+def test_E5_columns_and_types_are_those_that_others_read(tmp_path):
+    table = written(tmp_path, vectors(20), labels=[0, 1] * 9 + [-1, 0], classes=["cat", "dog"], thumbnails=picture)
+    assert dict(zip(table.schema.names, table.schema.types, strict=True)) == SCHEMA
+    assert table["label"].to_pylist()[-3:] == ["dog", None, "cat"]
+    assert written(tmp_path, vectors(3), labels=[4, 5, -1])["label"].to_pylist() == [4, 5, None]
+    assert not {"label", "image"} & set(written(tmp_path, vectors(3)).column_names)
+
+
+def test_E5_pandas_reads_vectors_and_thumbnails(tmp_path):
+    pd = pytest.importorskip("pandas")
+    x = vectors(5)
+    write_embeddings(tmp_path / "e.parquet", torch.from_numpy(x), names=list("abcde"), thumbnails=picture)
+    frame = pd.read_parquet(tmp_path / "e.parquet")
+    np.testing.assert_array_equal(np.stack(frame["vector"].tolist()), x)
+    assert Image.open(io.BytesIO(frame["image"][3]["bytes"])).getpixel((0, 0)) == (3, 3, 3)
+
+
+def test_E4_row_i_is_image_i_over_row_groups(tmp_path, monkeypatch):
+    monkeypatch.setattr(embeddings, "ROWS", 8)
+    x, ids = vectors(27), np.arange(27)[::-1] * 10
+    table = written(tmp_path, x, ids=ids.tolist(), thumbnails=picture)
+    assert pq.ParquetFile(tmp_path / "embeddings.parquet").num_row_groups == 4
+    assert table["id"].to_pylist() == ids.tolist()
+    assert table["path"].to_pylist() == [f"{i}.png" for i in range(27)]
+    np.testing.assert_array_equal(np.array(table["vector"].to_pylist(), np.float32), x)
+    for i, cell in enumerate(table["image"].to_pylist()):
+        assert cell == {"bytes": picture(i), "path": f"{i}.png"}
+
+
+def test_neighbours_are_those_of_loops_by_id(tmp_path):
+    x, ids = vectors(30), (np.arange(30) + 100).tolist()
+    found = written(tmp_path, x, ids=ids)["neighbors"].to_pylist()
+    unit = x.astype(np.float64) / np.linalg.norm(x, axis=1, keepdims=True)
+    for i in range(30):
+        order = sorted((1 - unit[i] @ unit[j], ids[j]) for j in range(30) if j != i)[:10]
+        assert found[i]["ids"] == [number for _, number in order]
+        np.testing.assert_allclose(found[i]["distances"], [d for d, _ in order], atol=1e-6)
+
+
+def test_place_on_the_map_is_that_of_scikit_learn_up_to_sign(tmp_path):
+    x = vectors(40)
+    table = written(tmp_path, x)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    other = PCA(2).fit_transform(unit.astype(np.float64))
+    for mine, theirs in zip((table["x"].to_numpy(), table["y"].to_numpy()), other.T, strict=True):
+        np.testing.assert_allclose(mine * np.sign(mine @ theirs), theirs, atol=1e-5)
+    assert written(tmp_path, x[:, :1])["y"].to_pylist() == [0.0] * 40
+
+
+def test_E9_bad_image_in_the_middle_keeps_its_row_and_shifts_none(tmp_path):
+    x, status = vectors(12), ["ok"] * 12
+    plain = written(tmp_path, np.delete(x, [0, 5], axis=0), ids=[i for i in range(12) if i not in (0, 5)])
+    x[[0, 5]] = np.nan
+    status[0], status[5] = "no bytes", "truncated after 3 kB"
+    table = written(tmp_path, x, status=status, thumbnails=lambda row: None if row in (0, 5) else picture(row))
+    for row in (0, 5):
+        gone = table.slice(row, 1).to_pylist()[0]
+        assert gone["path"] == f"{row}.png" and gone["status"] == status[row]
+        assert all(gone[column] is None for column in ("image", "x", "y", "neighbors", "vector"))
+    good = table.filter(pa.compute.equal(table["status"], "ok"))
+    for column in ("id", "x", "y", "neighbors", "vector"):
+        assert good[column].to_pylist() == plain[column].to_pylist()
+
+
+@pytest.mark.parametrize("bad", [False, True])
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_E9_hardly_any_images(tmp_path, n, bad):
+    table = written(tmp_path, vectors(n), status=["broken" if bad else "ok"] * n, thumbnails=picture)
+    assert table.num_rows == n and table.schema.field("vector").type == SCHEMA["vector"]
+    expected = [None] * n if bad else [[], [[]], [[1], [0]]][n]
+    assert [cell and cell["ids"] for cell in table["neighbors"].to_pylist()] == expected
+
+
+def test_D12_names_of_any_kind_come_back(tmp_path):
+    names = [
+        "a b.png",
+        "new\nline",
+        "\U0001f63a.jpg",
+        "caf\udce9.png",
+        "x" * 255,
+        "CON",
+        r"d\x41\e.png",
+        "=cmd()",
+        "<img>",
+    ]
+    table = written(tmp_path, vectors(len(names)), names=names, labels=range(len(names)), classes=names)
+    assert [original_name(path) for path in table["path"].to_pylist()] == names
+    assert [original_name(label) for label in table["label"].to_pylist()] == names
+
+
+def test_E8_after_an_error_there_is_no_file_and_the_old_one_stays(tmp_path):
+    def full(row: int) -> bytes:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "embeddings.parquet"
+    with pytest.raises(DeviceError, match="No space left"):
+        write_embeddings(path, vectors(3), names=list("abc"), thumbnails=full)
+    assert list(tmp_path.iterdir()) == []
+    path.write_bytes(b"old")
+    with pytest.raises(DeviceError):
+        write_embeddings(path, vectors(3), names=list("abc"), thumbnails=full)
+    assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_no_search_where_no_neighbours_are_wanted(tmp_path):
+    assert written(tmp_path, vectors(4), neighbours=0)["neighbors"].to_pylist() == [{"ids": [], "distances": []}] * 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"names": ["a"]}, "lengths differ"),
+        ({"ids": [1, 1, 2]}, "1 ids are there more than once"),
+        ({"labels": [0]}, "lengths differ"),
+    ],
+)
+def test_wrong_arguments_are_said_before_anything_is_written(tmp_path, settings, match):
+    with pytest.raises(UsageError, match=match):
+        written(tmp_path, vectors(3), **settings)
+    with pytest.raises(UsageError, match="1 of 3 rows hold NaN"):
+        written(tmp_path, np.where(np.arange(3)[:, None] == 1, np.nan, vectors(3)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "L"), (3, "RGB"), (5, "RGB")])
+def test_thumbnail_shows_the_valid_part_of_any_number_of_channels(channels, mode):
+    image = np.zeros((channels, 50, 50), np.uint8)
+    image[:, :20, :40] = 200
+    shown = Image.open(io.BytesIO(thumbnail(image, (20, 40), side=10)))
+    assert shown.mode == mode and shown.size == (10, 5) and np.asarray(shown).min() == 200

@@ -1,0 +1,252 @@
+"""The contract that every method keeps, whoever wrote it: parametrised over METHODS.
+
+A method of your own is held to it by `METHODS["mine"] = mine` and, where its defaults don't fit a toy, an entry in TOY.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from toy import SIDE, Tiny, knn_accuracy, stripes
+from torch import Tensor
+
+from nearfar import encoders, optim
+from nearfar.data import Dataset
+from nearfar.device import choose
+from nearfar.engine import Loop, Plan
+from nearfar.errors import Stopped, UsageError
+from nearfar.method import Batch, Contrast, Method
+from nearfar.methods import METHODS
+from nearfar.runs import Run
+from nearfar.views import CentreCrop, View, Views
+
+TOY = {
+    "simclr": {"hidden": (32,), "width": 16, "temperature": 0.2},
+    "supcon": {"hidden": (32,), "width": 16},
+    "moco": {"queue": 64, "decay": 0.8, "groups": 1},
+}
+"""Keyword arguments that fit 512 images of 16 px."""
+
+EPOCHS = {"moco": 60}
+"""Epochs in which a method learns the toy; 20 where it isn't here. The queue is slow to fill with good keys."""
+
+BATCH = 64
+every_method = pytest.mark.parametrize("name", METHODS)
+
+
+def toy_method(name: str, *, encoder: object = None, **settings: object) -> Method:
+    """A method with views that suit the toy set."""
+    method = METHODS[name](encoder=encoder or Tiny(), size=SIDE, **{**TOY.get(name, {}), **settings})
+    view = View(size=SIDE, scale=(0.4, 1.0), jitter=(0.4, 0.4, 0.4, 0.3), grey_p=0.3, blur_p=0.0)
+    return replace(method, views=Views(*[view] * len(method.views.views)))
+
+
+def toy_loop(model: Contrast, data: Dataset, *, epochs: int, peak: float = 0.002, **settings: object) -> Loop:
+    plan = Plan(samples=np.arange(len(data)), batch=BATCH, epochs=epochs, peak=peak, warmup_epochs=0.5, seed=3)
+    optimizer = optim.build(model, name="adamw", lr=0.002, weight_decay=1e-4)
+    return Loop(model=model, optimizer=optimizer, dataset=data, plan=plan, device=choose("cpu", "fp32"), **settings)
+
+
+def toy_batch(count: int = 16, *, start: int = 0, epoch: int = 0) -> Batch:
+    return stripes(128).batch(np.arange(start, start + count), seed=1, epoch=epoch)
+
+
+def double(model: Contrast) -> Contrast:
+    """In fp64, views too, so that sums in another order differ by rounding only."""
+    model = model.double()
+    views = model.views
+    model.views = lambda batch: [view.double() for view in views(batch)]
+    return model
+
+
+def features(model: Contrast, data: Dataset) -> Tensor:
+    batch = data.batch(np.arange(len(data)))
+    model.eval()
+    with torch.no_grad():
+        found = encoders.pooled(model.encoder(CentreCrop(SIDE)(batch.inputs, batch.sizes)))
+    model.train()
+    return found
+
+
+@every_method
+@pytest.mark.parametrize("seed", [0, 1])
+def test_learns_a_toy(name: str, seed: int) -> None:
+    data = stripes(512, seed=seed)
+    torch.manual_seed(seed)
+    model = Contrast(toy_method(name, encoder=Tiny(batch_norm=True)))
+    before = knn_accuracy(features(model, data), data.labels)
+    toy_loop(model, data, epochs=EPOCHS.get(name, 20), peak=0.003)()
+    after = knn_accuracy(features(model, data), data.labels)
+    assert after > before + 0.15, (before, after)
+
+
+@every_method
+def test_gradient_reaches_every_weight_but_the_teachers(name: str) -> None:
+    model = Contrast(toy_method(name))
+    model(toy_batch()).backward()
+    for parameter_name, parameter in model.named_parameters():
+        if parameter_name.startswith("slow."):
+            assert parameter.grad is None and not parameter.requires_grad, parameter_name
+        else:
+            assert parameter.grad is not None and parameter.grad.abs().sum() > 0, parameter_name
+
+
+@every_method
+def test_two_runs_of_one_method_share_no_weights(name: str) -> None:
+    method = toy_method(name)
+    one, two = Contrast(method), Contrast(method)
+    theirs = {tensor.data_ptr() for tensor in two.state_dict().values()}
+    assert not theirs & {tensor.data_ptr() for tensor in one.state_dict().values()}
+
+
+@every_method
+@pytest.mark.parametrize("chunk", [1, 5])
+def test_chunks_change_neither_loss_nor_gradient(name: str, chunk: int) -> None:
+    whole = double(Contrast(toy_method(name)))
+    parts = copy.deepcopy(whole)
+    parts.chunk = chunk
+    losses = [model(toy_batch()) for model in (whole, parts)]
+    for loss in losses:
+        loss.backward()
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-12, atol=1e-12)
+    for one, two in zip(whole.parameters(), parts.parameters(), strict=True):
+        if one.requires_grad:
+            torch.testing.assert_close(one.grad, two.grad, rtol=1e-9, atol=1e-11)
+
+
+@every_method
+def test_K1_a_stopped_run_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
+    data = stripes(192)  # 3 steps an epoch: the stop at step 4 is in mid-epoch
+    whole = Contrast(toy_method(name))
+    first, second = copy.deepcopy(whole), copy.deepcopy(whole)
+    toy_loop(whole, data, epochs=3)()
+
+    def stop_at_four(row: dict[str, float]) -> None:
+        if row["step"] == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    settings = {"settings": {"seed": 3}, "info": {}}
+    with Run.open_or_create(tmp_path / "run", **settings) as run, pytest.raises(Stopped):
+        toy_loop(first, data, epochs=3, run=run, report=stop_at_four)()
+    torch.manual_seed(99)
+    with Run.open_or_create(tmp_path / "run", **settings) as run:
+        toy_loop(second, data, epochs=3, run=run)()
+        steps = [row["step"] for row in run.rows()]
+    assert steps == sorted(set(steps)) and steps[-1] == 9
+    expected, found = whole.state_dict(), second.state_dict()
+    assert expected.keys() == found.keys()
+    for key in expected:
+        assert torch.equal(expected[key], found[key]), key
+
+
+@every_method
+def test_X1_two_processes_have_the_gradient_of_one(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    model = double(Contrast(toy_method(name)))
+    torch.save(model.state_dict(), tmp_path / "start.pt")
+    expected = []
+    for number in range(2):
+        model.zero_grad()
+        loss = model(toy_batch(16, epoch=number))
+        loss.backward()
+        model.after_step(0.5)
+        expected.append((loss.detach(), [p.grad.clone() for p in model.parameters() if p.requires_grad]))
+    mp.spawn(_one_of_two, args=(name, str(tmp_path)), nprocs=2)
+    for rank in range(2):
+        found = torch.load(tmp_path / f"found{rank}.pt", weights_only=True)
+        for (loss, gradients), (own_loss, own_gradients) in zip(expected, found, strict=True):
+            torch.testing.assert_close(own_loss, loss, rtol=1e-9, atol=1e-12)
+            for gradient, own in zip(gradients, own_gradients, strict=True):
+                torch.testing.assert_close(own, gradient, rtol=1e-7, atol=1e-10)
+
+
+def _one_of_two(rank: int, name: str, folder: str) -> None:
+    from torch.nn.parallel import DistributedDataParallel
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    model = double(Contrast(toy_method(name)))
+    model.load_state_dict(torch.load(f"{folder}/start.pt", weights_only=True))
+    wrapped = DistributedDataParallel(model, broadcast_buffers=False)
+    found = []
+    for number in range(2):
+        wrapped.zero_grad()
+        loss = wrapped(toy_batch(8, start=8 * rank, epoch=number))
+        loss.backward()
+        model.after_step(0.5)
+        found.append((loss.detach(), [p.grad for p in model.parameters() if p.requires_grad]))
+    torch.save(found, f"{folder}/found{rank}.pt")
+    dist.destroy_process_group()
+
+
+@every_method
+def test_a_wrong_keyword_is_refused(name: str) -> None:
+    with pytest.raises(TypeError, match="temperatur"):
+        METHODS[name](temperatur=0.2)
+
+
+def test_supcon_without_labels_is_refused() -> None:
+    model = Contrast(toy_method("supcon"))
+    with pytest.raises(UsageError, match="labels"):
+        model(replace(toy_batch(), labels=None))
+
+
+def test_moco_queue_that_the_batch_does_not_divide_is_refused() -> None:
+    memory = toy_method("moco", queue=128).memory
+    memory.check_batch(64)
+    with pytest.raises(UsageError, match="--queue 96"):
+        memory.check_batch(48)
+
+
+def test_the_queue_is_a_ring() -> None:
+    memory = toy_method("moco", queue=12).memory
+    memory.keys = torch.zeros(12, 128)
+    for step in range(5):
+        key = torch.zeros(4, 128)
+        key[:, step] = 1
+        memory.remember([key], toy_batch(4))
+    assert int(memory.pointer) == 8
+    assert memory.keys.argmax(dim=1).tolist() == [3] * 4 + [4] * 4 + [2] * 4
+
+
+def test_the_queue_does_not_hold_the_keys_of_its_own_step() -> None:
+    model = Contrast(toy_method("moco", queue=32))
+    before = model.memory.keys.clone()
+    model(toy_batch(16))
+    assert torch.equal(model.memory.keys, before)
+    keys = model.seen[1][0]
+    model.after_step(0.0)
+    torch.testing.assert_close(model.memory.keys[:16], torch.nn.functional.normalize(keys))
+    assert torch.equal(model.memory.keys[16:], before[16:])
+
+
+def test_the_teacher_is_a_slow_copy() -> None:
+    """1 - m^n of the way after n steps towards weights that stand still (He et al. 2020, eq. 2)."""
+    model = double(Contrast(toy_method("moco", decay=0.9)))
+    with torch.no_grad():
+        for parameter in model.slow.parameters():
+            parameter.zero_()
+        for parameter in [*model.encoder.parameters(), *model.head.parameters()]:
+            parameter.fill_(1.0)
+    for _ in range(7):
+        model.after_step(0.0)
+    for parameter in model.slow.parameters():
+        torch.testing.assert_close(parameter, torch.full_like(parameter, 1 - 0.9**7), rtol=1e-12, atol=0)
+
+
+def test_simclr_equals_supcon_where_every_image_is_a_class() -> None:
+    batch = toy_batch()
+    torch.manual_seed(0)
+    simclr = Contrast(toy_method("simclr"))
+    supcon = Contrast(replace(simclr_method := toy_method("simclr"), extract=replace(
+        simclr_method.extract, head=simclr.head, pair=toy_method("supcon").extract.pair), encoder=simclr.encoder))  # fmt: skip
+    torch.testing.assert_close(simclr(batch), supcon(replace(batch, labels=batch.ids)), rtol=1e-6, atol=1e-6)
