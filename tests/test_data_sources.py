@@ -7,6 +7,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from make_images import encoded, folder, photo, write
 
 from nearfar.data import load, original_name, safe_name, scan
 from nearfar.data.digits import TEST_PER_CLASS
+from nearfar.data.sources import open_source
 from nearfar.errors import DataError, DeviceError, IntegrityError
 
 
@@ -26,9 +28,9 @@ def cache(tmp_path_factory, monkeypatch) -> Path:
     return path
 
 
-def refused(kind: type, path: object, *words: str, **settings: object) -> None:
+def refused(kind: type, path: str | Path, *words: str, **settings: Any) -> None:
     with pytest.raises(kind) as caught:
-        scan(path, **settings)  # type: ignore[arg-type]
+        scan(path, **settings)
     for word in words:
         assert word in str(caught.value), word
 
@@ -246,6 +248,20 @@ def test_parquet_with_numbers_and_names(tmp_path) -> None:
     assert found.labels is not None and found.labels.tolist() == [1, 0, 0, 1, 2, 2]
     assert found.names[1] == "train.parquet:1"
     assert np.array_equal(found.images[4][:, :48], np.asarray(photo(seed=4)).transpose(2, 0, 1))
+
+
+def test_parquet_from_any_row_on(tmp_path) -> None:
+    """What a resumed build asks for, over files, row groups and blocks of other lengths."""
+    for part, rows in enumerate((7, 1, 400)):
+        images = [f"{part}-{row}".encode() for row in range(rows)]
+        pq.write_table(
+            pa.table({"image": images}), tmp_path / f"{part}.parquet", row_group_size=300 if part == 2 else 3
+        )
+    source = open_source(tmp_path)
+    whole = [item for block in source.blocks(0) for item in block]
+    assert len(whole) == len(source.names) == 408 and whole[7:9] == [b"1-0", b"2-0"]
+    for start in (1, 3, 5, 7, 8, 9, 100, 264, 307, 308, 309, 407, 408):
+        assert [item for block in source.blocks(start) for item in block] == whole[start:], start
 
 
 def test_parquet_struct_and_a_folder_of_shards(tmp_path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from make_images import encoded, folder, photo, write
 from PIL import Image
 
-from nearfar.data import decode, duplicates_across, load, scan
+from nearfar.data import BadImage, decode, duplicates_across, load, scan
 from nearfar.data import store as store_module
 from nearfar.data.dataset import Dataset
 from nearfar.errors import DataError, DeviceError, UsageError
@@ -258,6 +258,23 @@ def test_two_processes_build_one_store(tmp_path, cache) -> None:
     told = {process.communicate(timeout=120)[0].strip() for process in started}
     assert told == {load(tmp_path, size=24).fingerprint}
     assert len([path for path in (cache / "stores").iterdir() if path.is_dir()]) == 1
+
+
+def test_a_whole_store_is_opened_without_a_lock(tmp_path, monkeypatch) -> None:
+    """So a cache that others made and that can only be read serves."""
+    first = load(good_folder(tmp_path, 3), size=16)
+    monkeypatch.setattr("filelock.FileLock", None)
+    assert load(tmp_path, size=16).fingerprint == first.fingerprint
+
+
+def test_remains_of_a_larger_image_are_wiped() -> None:
+    arrays = {name: np.full(size, 9, kind) for name, (kind, size) in store_module._layout((2, 1, 4, 4)).items()}
+    state = {"done": 0, "filled": 0, "bad": []}
+    results = [BadImage("empty"), (np.full((1, 2, 3), 5, np.uint8), bytes(16))]
+    store_module._write_block(arrays, state, iter(results))
+    assert arrays["images"][0, 0].tolist() == [[5, 5, 5, 0], [5, 5, 5, 0], [0] * 4, [0] * 4]
+    assert (arrays["sizes"][0].tolist(), arrays["rows"][0]) == ([2, 3], 1)
+    assert state == {"done": 2, "filled": 1, "bad": [[0, "empty"]]}
 
 
 def test_no_space_is_said_before_any_work(tmp_path, monkeypatch) -> None:

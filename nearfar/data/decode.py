@@ -152,9 +152,9 @@ def _check_png(data: bytes) -> None:
 
 def _orientation(picture: ImageFile, kind: str, data: bytes) -> int:
     """EXIF orientation. Pillow applies a TIFF's itself, and would decode a whole PNG to look for one."""
-    if kind == "Tiff" or (kind == "Png" and b"eXIf" not in data and b"tiff:Orientation" not in data):
-        return 1
     if kind not in ("Jpeg", "Png", "WebP"):
+        return 1
+    if kind == "Png" and b"eXIf" not in data and b"tiff:Orientation" not in data:
         return 1
     try:
         value = picture.getexif().get(_ORIENTATION, 1)

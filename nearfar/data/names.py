@@ -7,18 +7,19 @@ import re
 _SHORT = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _LONG = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
 _FORMULA = "=+-@"  # a spreadsheet takes a cell that starts so for a formula
-_ESCAPED = re.compile(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|[nrt\\])")
+_ESCAPED = re.compile(r"\\(u[0-9a-f]{4}|[nrt\\])")
 
 
 def safe_name(name: str) -> str:
     r"""`name` as valid UTF-8 on one line: for Parquet, CSV, HTML (still to be escaped there) and the screen.
 
-    Bytes that are not UTF-8 become `\xNN`, control characters and line separators `\n` or `\uNNNN`, a backslash is
-    doubled, a first character that a spreadsheet takes for a formula becomes `\uNNNN`. `original_name` undoes it all.
+    A byte NN that is not UTF-8 becomes `\udcNN`, as Python holds it; control characters and line separators become `\n`
+    or `\uNNNN`, and so does a first character that a spreadsheet takes for a formula; a backslash is doubled.
+    `original_name` undoes it all.
 
     Example:
         >>> safe_name("cat.png"), safe_name("two\nlines.png"), safe_name("caf\udce9.png")
-        ('cat.png', 'two\\nlines.png', 'caf\\xe9.png')
+        ('cat.png', 'two\\nlines.png', 'caf\\udce9.png')
     """
     text = "".join(map(_escape, name))
     if text[:1] in _FORMULA and text:
@@ -30,8 +31,6 @@ def _escape(character: str) -> str:
     code = ord(character)
     if character in _SHORT:
         return _SHORT[character]
-    if 0xDC80 <= code <= 0xDCFF:  # how Python holds a byte that is not UTF-8
-        return f"\\x{code - 0xDC00:02x}"
     if code < 32 or 0x7F <= code < 0xA0 or 0xD800 <= code <= 0xDFFF or code in (0x2028, 0x2029):
         return f"\\u{code:04x}"
     return character
@@ -48,6 +47,4 @@ def original_name(text: str) -> str:
 
 
 def _unescape(code: str) -> str:
-    if code[0] == "x":
-        return chr(0xDC00 + int(code[1:], 16))
     return chr(int(code[1:], 16)) if code[0] == "u" else _LONG[code]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,7 +206,7 @@ def _decode(item: Item, plan: Plan) -> tuple[np.ndarray, bytes] | BadImage:
 
 
 def _write_block(
-    arrays: dict[str, np.memmap], state: dict, results: Iterator[tuple[np.ndarray, bytes] | BadImage]
+    arrays: Mapping[str, np.ndarray], state: dict, results: Iterator[tuple[np.ndarray, bytes] | BadImage]
 ) -> None:
     """Good images go side by side, in order; the journal says how many are there."""
     for result in results:

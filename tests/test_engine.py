@@ -1,0 +1,144 @@
+"""The loop: schedule, collapse, NaN, memory. The exact resume of every method is in test_methods.py."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toy import SIDE, Tiny, stripes
+from torch import Tensor, nn
+
+from nearfar import methods, monitor, optim
+from nearfar.device import choose
+from nearfar.engine import Loop, Plan
+from nearfar.errors import DeviceError, HealthError
+from nearfar.method import Batch, Contrast, Pairs
+from nearfar.runs import Run
+from nearfar.similarity import Similarity
+
+
+def model_of(**parts: object) -> Contrast:
+    method = methods.simclr(encoder=Tiny(), size=SIDE, hidden=(32,), width=16)
+    return Contrast(replace(method, **parts))
+
+
+def loop_of(model: nn.Module, *, epochs: int = 4, lr: float = 0.002, count: int = 128, **settings: object) -> Loop:
+    plan = Plan(samples=np.arange(count), batch=32, epochs=epochs, peak=lr, warmup_epochs=0.5, monitor_every=10)
+    optimizer = optim.build(model, name="adamw", lr=lr, weight_decay=0.0)
+    data = stripes(count)
+    return Loop(model=model, optimizer=optimizer, dataset=data, plan=plan, device=choose("cpu", "fp32"), **settings)
+
+
+def attract(pairs: Pairs, similarity: Similarity) -> Tensor:
+    """Pulls near and pushes nothing away: every embedding the same is its best answer."""
+    views = similarity.anchor(pairs.anchor).chunk(2)
+    return -(views[0] * views[1]).sum(1).mean() - (views[0] * views[0].roll(1, 0)).sum(1).mean()
+
+
+def test_T1_a_forced_collapse_stops_within_200_steps() -> None:
+    with pytest.raises(HealthError, match="collapse") as error:
+        loop_of(model_of(loss=attract), epochs=50)()
+    assert int(error.value.where.split()[1]) <= 200
+    assert "std" in error.value.what and "rank" in error.value.what and "--lr" in error.value.mend
+    assert error.value.exit_code == 5
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_T2_no_false_alarm(seed: int) -> None:
+    torch.manual_seed(seed)
+    rows: list[dict[str, float]] = []
+    loop_of(model_of(), epochs=5, report=rows.append)()
+    assert rows[-1]["step"] == 20 and min(row["std"] for row in rows) > 5 * monitor.COLLAPSED_STD
+
+
+def test_T4_nan_stops_and_leaves_what_it_was_made_of(tmp_path: Path) -> None:
+    def poisoned(pairs: Pairs, similarity: Similarity) -> Tensor:
+        calls.append(1)
+        return pairs.anchor.sum() * (float("nan") if len(calls) == 7 else 0.001)
+
+    calls: list[int] = []
+    model = model_of(loss=poisoned)
+    with Run.open_or_create(tmp_path / "run", settings={}, info={}) as run:
+        with pytest.raises(HealthError, match="not a number"):
+            loop_of(model, run=run)()
+        told = json.loads((run.path / "not_a_number.json").read_text())
+        assert told["step"] == 5 and len(told["ids"]) == 32  # the first call measures chance
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("step", [0, 3])
+def test_T7_out_of_memory_shrinks_the_chunk_and_changes_no_loss(step: int) -> None:
+    class Full(nn.Module):
+        """Out of memory for more than 20 samples at once, from its `step`-th training pass on."""
+
+        width = Tiny.width
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.passes = Tiny(), 0
+
+        def forward(self, view: Tensor) -> list[Tensor]:
+            self.passes += 1
+            if self.passes > step and len(view) > 20:
+                raise torch.OutOfMemoryError("out of memory")
+            return self.net(view)
+
+    torch.manual_seed(0)
+    limited = model_of(encoder=Full())
+    torch.manual_seed(0)
+    free = model_of(encoder=Full())
+    free.encoder.net.load_state_dict(limited.encoder.net.state_dict())
+    free.head.load_state_dict(limited.head.state_dict())
+    free.encoder.passes = -(10**9)
+    said: list[str] = []
+    found: list[dict[str, float]] = []
+    expected: list[dict[str, float]] = []
+    loop_of(limited, epochs=2, report=found.append, say=said.append)()
+    loop_of(free, epochs=2, report=expected.append)()
+    assert limited.chunk == 8 and "negatives stay" in said[0]
+    assert [row["loss"] for row in found] == pytest.approx([row["loss"] for row in expected], rel=1e-5)
+
+
+def test_the_plan_covers_every_sample_once_an_epoch() -> None:
+    plan = Plan(samples=np.arange(100, 164), batch=16, epochs=3, peak=1.0, seed=1)
+    epochs = [np.concatenate([plan.indices(epoch * 4 + step) for step in range(4)]) for epoch in range(3)]
+    for order in epochs:
+        assert sorted(order) == list(range(100, 164))
+    assert not np.array_equal(epochs[0], epochs[1])
+
+
+def test_a_module_that_is_no_method_trains_too() -> None:
+    class Reconstruct(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(1, 1)
+
+        def forward(self, batch: Batch) -> Tensor:
+            return (self.layer(batch.inputs.float().mean((1, 2, 3)).unsqueeze(1) / 255) - 0.5).square().mean()
+
+    rows: list[dict[str, float]] = []
+    loop_of(Reconstruct(), epochs=30, lr=0.05, report=rows.append)()
+    assert rows[-1]["loss"] < 0.2 * rows[0]["loss"]
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(DeviceError, match="not there"):
+        choose("xpu")
+
+
+def test_monitors_on_embeddings_that_are_known() -> None:
+    alike = torch.ones(64, 8)
+    spread_out = torch.nn.functional.normalize(torch.randn(4096, 128, dtype=torch.float64))
+    axes = torch.cat([torch.eye(8), -torch.eye(8)])
+    assert monitor.spread(alike) == pytest.approx(0, abs=1e-6)
+    assert monitor.spread(spread_out) == pytest.approx(1, abs=0.01)  # 1 / sqrt(d) a dimension
+    assert monitor.effective_rank(axes) == pytest.approx(8)
+    assert monitor.alignment(axes, axes) == 0
+    assert monitor.alignment(axes, -axes) == pytest.approx(4)
+    assert monitor.uniformity(alike) == pytest.approx(0)
+    pairs = [(a - b).square().sum() for i, a in enumerate(axes) for b in axes[:i]]
+    assert monitor.uniformity(axes) == pytest.approx(float(torch.stack(pairs).mul(-2).exp().mean().log()))
