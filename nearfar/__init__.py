@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from .tasks import evaluate as evaluate
     from .tasks import load_encoder as load_encoder
     from .tasks import preview as preview
-    from .train import train as train
+    from .tasks import train as train
 
 _HOMES = {
     "load": "data", "scan": "data", "METHODS": "methods",
     "Batch": "method", "Contrast": "method", "Extract": "method", "Method": "method", "Pairs": "method",
     "Teacher": "method",
-    "embed": "tasks", "evaluate": "tasks", "load_encoder": "tasks", "preview": "tasks", "train": "train",
+    "embed": "tasks", "evaluate": "tasks", "load_encoder": "tasks", "preview": "tasks", "train": "tasks",
 }  # fmt: skip
 _MODULES = ("data", "encoders", "extract", "losses", "memory", "methods", "optim", "similarity", "views")
 __all__ = ["__version__", *_HOMES, *_MODULES]

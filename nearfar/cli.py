@@ -47,7 +47,7 @@ def train(
     """
     from .tasks import train
 
-    train(data, out=out, config=config, dry_run=dry_run, **_named(settings))
+    train(data, out=out, config=config, dry_run=dry_run, say=None, **_named(settings))
 
 
 @app.command
@@ -109,7 +109,7 @@ def preview(data: str, /, *, out: Path = Path("preview.png"), images: int = 8, *
     """
     from .tasks import preview
 
-    preview(data, out=out, images=images, **_named(settings))
+    preview(data, out=out, images=images, say=print, **_named(settings))
 
 
 @app.command

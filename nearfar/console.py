@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.live import Live
@@ -45,7 +45,12 @@ class Line:
         text = describe(self.known, self.total)
         if self.live is not None:
             self.live.update(Text(text))
-        elif time.monotonic() - self.shown >= PLAIN_SECONDS or "knn" in row or "match" in row or row["step"] == self.total:
+        elif (
+            time.monotonic() - self.shown >= PLAIN_SECONDS
+            or "knn" in row
+            or "match" in row
+            or row["step"] == self.total
+        ):
             self.shown = time.monotonic()
             self.say(text)
 

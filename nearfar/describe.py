@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 
-from .errors import UsageError
 from .method import Method
 from .methods import METHODS
 from .settings import TrainSettings, unknown
@@ -46,7 +45,9 @@ def method_table() -> str:
         head = (inspect.getdoc(function) or "").split("\n")[0]
         rows = [f"  {part:11} {text}" for part, text in parts(method).items() if part != "encoder"]
         blocks.append("\n".join([f"{name}: {head}", *rows]))
-    return "\n\n".join([*blocks, "Shown for views of 32 px. nearfar methods NAME tells all about one, with its settings."])
+    return "\n\n".join(
+        [*blocks, "Shown for views of 32 px. nearfar methods NAME tells all about one, with its settings."]
+    )
 
 
 def one_method(name: str) -> str:

@@ -34,7 +34,7 @@ def choose(device: str = "auto", precision: str = "auto") -> Device:
 
     Args:
         device: auto, cpu, cuda, cuda:1, mps, xpu.
-        precision: "auto" is bf16 where the device multiplies it natively (CUDA 8.0 and later, CPUs with AMX), else fp32.
+        precision: "auto" is bf16 where the device multiplies it natively (CUDA 8.0 on, CPUs with AMX), else fp32.
 
     Raises:
         DeviceError: The device asked for is not there.
@@ -42,9 +42,15 @@ def choose(device: str = "auto", precision: str = "auto") -> Device:
     there = [name for name in ("cuda", "mps", "xpu") if getattr(torch, name).is_available()] + ["cpu"]
     kind = there[0] if device == "auto" else device.split(":")[0]
     if kind not in there:
-        raise DeviceError(f"device {device!r} is not there", where="device", mend=f"--device {there[0]}, or --device auto")
+        raise DeviceError(
+            f"device {device!r} is not there", where="device", mend=f"--device {there[0]}, or --device auto"
+        )
     index = int(os.environ.get("LOCAL_RANK", "0"))
-    chosen = torch.device(kind, index) if kind == "cuda" and device in ("auto", "cuda") else torch.device(kind if device == "auto" else device)
+    chosen = (
+        torch.device(kind, index)
+        if kind == "cuda" and device in ("auto", "cuda")
+        else torch.device(kind if device == "auto" else device)
+    )
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     bf16 = precision == "bf16" or (precision == "auto" and _multiplies_bf16(chosen))

@@ -1,4 +1,4 @@
-"""The training loop. It knows a method as `forward(batch) -> loss` and `after_step(progress)`, and data as `batch(ids)`.
+"""The training loop. It knows a method as `forward(batch) -> loss` and `after_step(progress)`, data as `batch(indices)`.
 
 Everything that happens at a step is a pure function of (seed, step): which samples, their views, the learning rate,
 torch's generator. So a run that was stopped or killed goes on bit for bit, and the number of threads that draw views,
@@ -12,13 +12,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from . import optim
@@ -26,7 +26,7 @@ from .data import Dataset
 from .device import Device
 from .distributed import rank, world
 from .errors import HealthError, Stopped
-from .method import Batch
+from .method import Batch, Contrast
 from .monitor import Health, measure
 from .randomness import address, permutation
 from .runs import Run, match_tensors
@@ -146,7 +146,7 @@ class Loop:
         return self.dataset.batch(self.plan.indices(step), seed=self.plan.seed, epoch=epoch)
 
     def step(self, step: int, batch: Batch) -> float:
-        """One step; returns the loss. Out of memory, it is done again with half as many samples in the encoder at once."""
+        """One step; returns the loss. Out of memory, it is done again, half as many samples in the encoder at once."""
         torch.manual_seed(address(self.plan.seed, step, rank()))
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.lr(step)
@@ -159,8 +159,9 @@ class Loop:
         if not np.isfinite(loss):
             self.dump(step, batch)
         self.optimizer.step()
-        if hasattr(self.model, "after_step"):
-            self.model.after_step((step + 1) / self.plan.total)
+        after_step = getattr(self.model, "after_step", None)
+        if after_step is not None:
+            after_step((step + 1) / self.plan.total)
         return loss
 
     def backward(self, batch: Batch) -> float:
@@ -173,12 +174,11 @@ class Loop:
 
     def shrink(self, step: int) -> None:
         """Halves the chunk: less memory, same batch, same negatives."""
-        chunk = getattr(self.model, "chunk", 1) or self.plan.batch // world()
-        if chunk == 1:
+        if not isinstance(self.model, Contrast) or self.model.chunk == 1:
             raise
-        self.model.chunk = chunk // 2
+        self.model.chunk = (self.model.chunk or self.plan.batch // world()) // 2
         self.say(
-            f"out of memory at step {step}: from here {chunk // 2} samples in the encoder at once; "
+            f"out of memory at step {step}: from here {self.model.chunk} samples in the encoder at once; "
             f"the batch of {self.plan.batch} and its negatives stay as they are"
         )
 
@@ -197,7 +197,7 @@ class Loop:
         """A row of metrics; the end of an epoch adds the probe's."""
         epoch = step / self.plan.steps_per_epoch
         row: dict[str, float] = {"step": step, "epoch": round(epoch, 4), "loss": loss, "lr": self.plan.lr(step - 1)}
-        if getattr(self.model, "seen", None):
+        if isinstance(self.model, Contrast) and self.model.seen and self.model.chance is not None:
             row |= measure(*self.model.seen) | {"chance": self.model.chance}
         if self.probe is not None and step % self.plan.steps_per_epoch == 0 and rank() == 0:
             row |= self.probe()
@@ -214,7 +214,9 @@ class Loop:
         if self.run is not None and rank() == 0:
             bad = [name for name, tensor in self.model.state_dict().items() if not tensor.isfinite().all()]
             if bad:
-                raise HealthError(f"{bad[0]} is not finite", where=f"step {step}", mend="a lower --lr is the first thing to try")
+                raise HealthError(
+                    f"{bad[0]} is not finite", where=f"step {step}", mend="a lower --lr is the first thing to try"
+                )
             tensors = {"model": self.model.state_dict(), "optimizer": optim.named_state(self.model, self.optimizer)}
             self.run.save(step=step, tensors=tensors, state={"chunk": getattr(self.model, "chunk", None)})
         if world() > 1:
@@ -228,7 +230,7 @@ class Loop:
         match_tensors(self.model.state_dict(), checkpoint.tensors["model"])
         self.model.load_state_dict(checkpoint.tensors["model"])
         optim.load_named_state(self.model, self.optimizer, checkpoint.tensors["optimizer"])
-        if hasattr(self.model, "chunk"):
+        if isinstance(self.model, Contrast):
             self.model.chunk = checkpoint.state["chunk"]
         self.say(f"going on from step {checkpoint.step} of {self.plan.total}")
         return checkpoint.step
@@ -258,9 +260,9 @@ class Clock:
         seconds = max(now - self.start, 1e-9)
         rate = self.steps / seconds
         row = {
-            "images_per_second": rate * plan.batch,
-            "data_wait": self.waited / seconds,
-            "seconds_left": (plan.total - step) / max(rate, 1e-9),
+            "images_per_second": round(rate * plan.batch, 1),
+            "data_wait": round(self.waited / seconds, 4),
+            "seconds_left": round((plan.total - step) / max(rate, 1e-9)),
         }
         self.start, self.waited, self.steps = now, 0.0, 0
         return row

@@ -13,6 +13,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +76,20 @@ class Pairs:
     gather: bool = True
 
 
+class Memory(Protocol):
+    """An `nn.Module` that keeps embeddings of earlier steps in its buffers."""
+
+    def check_batch(self, batch: int) -> None:
+        """Raises UsageError where the memory can't work with this global batch."""
+
+    def rows(self) -> Tensor:
+        """The embeddings kept, `[K, D]`."""
+        ...
+
+    def remember(self, slow: list[Tensor], batch: Batch) -> None:
+        """Takes the embeddings of a step, after it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Extract:
     """The third part: what is compared.
@@ -85,11 +100,13 @@ class Extract:
             trained network sees, `slow` those of the teacher, the same list where there is no teacher. An `nn.Module`
             where it has weights (predictors, prototypes).
         views: Numbers of the views that the trained network sees; None: all.
+        labels: True where pairs are made from labels.
     """
 
     head: nn.Module
-    pair: Callable[[list[Tensor], list[Tensor], Batch, nn.Module | None], list[Pairs]]
+    pair: Callable[[list[Tensor], list[Tensor], Batch, Memory | None], list[Pairs]]
     views: tuple[int, ...] | None = None
+    labels: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +147,7 @@ class Method:
     similarity: Similarity
     loss: Callable[[Pairs, Similarity], Tensor]
     teacher: Teacher | None = None
-    memory: nn.Module | None = None
+    memory: Memory | None = None
 
 
 class Contrast(nn.Module):
@@ -144,6 +161,8 @@ class Contrast(nn.Module):
             computed again in the backward pass (gradient caching, Gao et al. 2021), so loss, negatives and gradient
             are those of the whole batch. Batch norm inside the encoder sees chunks, and is then no longer the same.
     """
+
+    memory: Memory | None
 
     def __init__(self, method: Method, *, chunk: int | None = None) -> None:
         super().__init__()
@@ -200,8 +219,9 @@ class Contrast(nn.Module):
         if self.teacher is not None:
             decay = self.teacher.decay(progress) if callable(self.teacher.decay) else self.teacher.decay
             online = [*self.encoder.parameters(), *self.head.parameters()]
-            torch._foreach_lerp_(list(self.slow.parameters()), online, 1 - decay)
-        if self.memory is not None and self.seen is not None:
+            for slow, trained in zip(self.slow.parameters(), online, strict=True):
+                slow.lerp_(trained, 1 - decay)
+        if self.memory is not None and self.seen is not None and self._batch is not None:
             self.memory.remember(self.seen[1], self._batch)
 
 

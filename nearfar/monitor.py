@@ -1,4 +1,4 @@
-"""What a healthy run looks like, in numbers: measured on the embeddings of a step, shapes `[N, D]`, views of one image in one row."""
+"""What a healthy run looks like, in numbers, measured on the embeddings `[N, D]` of a step."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def uniformity(z: Tensor) -> float:
 @torch.no_grad()
 def measure(online: list[Tensor], slow: list[Tensor], *, most: int = 512) -> dict[str, float]:
     """All four, on at most `most` images of the step; embeddings of cells `[B, L, D]` are averaged first."""
-    first, last = (z[:most].float().flatten(1, -2).mean(1) if z.dim() > 2 else z[:most].float() for z in (online[0], slow[-1]))
+    first, last = (
+        z[:most].float().flatten(1, -2).mean(1) if z.dim() > 2 else z[:most].float() for z in (online[0], slow[-1])
+    )
     return {
         "std": spread(first),
         "rank": effective_rank(first),

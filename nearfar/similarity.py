@@ -1,4 +1,4 @@
-"""The fourth part: similarity. Both sides are mapped so that the score is a dot product, `s = curve(f(a) . g(b))`.
+"""The fourth part: similarity. Both sides are mapped so that the score is a dot product: `s = curve(f(a) . g(b))`.
 
 So one tiled loss serves every similarity. One with weights is an `nn.Module` with the same four attributes (`Bilinear`).
 Falcon & Cho 2020 (https://arxiv.org/abs/2009.00104) is where the measures are compared side by side.
@@ -28,8 +28,8 @@ class Similarity(Protocol):
     """What a loss asks of a similarity.
 
     `anchor` and `other` map `[..., D] -> [..., D']`; the score is the dot product of the two results.
-    `curve` is applied to every score, or None. `bound` is the largest possible score, or None where there is none;
-    with it the log-sum-exp needs no running maximum.
+    `curve` is applied to every score, or None. A `bound` > 0 says |score| <= bound, so that the log-sum-exp needs no
+    running maximum; None or 0 say nothing of the size.
     """
 
     @property
@@ -91,12 +91,12 @@ dot = Mapped(identity, identity)
 scaled_dot = Mapped(_scaled, identity)
 """`<a, b> / sqrt(D)`."""
 
-negative_distance = Mapped(_distance_anchor, _distance_other, bound=0.0)
+negative_distance = Mapped(_distance_anchor, _distance_other)
 """`-|a - b|^2`, as a dot product of vectors with two more coordinates; <= 0 up to rounding."""
 
 
 def clipped_dot(limit: float = 20.0) -> Mapped:
-    """`limit * tanh(<a, b> / sqrt(D) / limit)`, the soft clip of AMDIM (Bachman et al. 2019, section 3.2); |s| < limit."""
+    """`limit * tanh(<a, b> / sqrt(D) / limit)`, |s| < limit: the soft clip of AMDIM (Bachman et al. 2019, section 3.2)."""
     return Mapped(
         _scaled, identity, Curve(partial(_clip_value, limit=limit), partial(_clip_slope, limit=limit)), bound=limit
     )

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toy import SIDE, Tiny, stripes
 from torch import Tensor, nn
+from toy import SIDE, Tiny, stripes
 
-from nearfar import methods, monitor, optim
+from nearfar import extract, methods, monitor, optim
 from nearfar.device import choose
 from nearfar.engine import Loop, Plan
 from nearfar.errors import DeviceError, HealthError
-from nearfar.method import Batch, Contrast, Pairs
+from nearfar.method import Batch, Contrast, Extract, Pairs
 from nearfar.runs import Run
 from nearfar.similarity import Similarity
 
@@ -41,7 +41,8 @@ def attract(pairs: Pairs, similarity: Similarity) -> Tensor:
 
 def test_T1_a_forced_collapse_stops_within_200_steps() -> None:
     with pytest.raises(HealthError, match="collapse") as error:
-        loop_of(model_of(loss=attract), epochs=50)()
+        extraction = Extract(head=extract.mlp(Tiny.width, 32, 16), pair=extract.every_view)
+        loop_of(model_of(loss=attract, extract=extraction), epochs=50)()
     assert int(error.value.where.split()[1]) <= 200
     assert "std" in error.value.what and "rank" in error.value.what and "--lr" in error.value.mend
     assert error.value.exit_code == 5

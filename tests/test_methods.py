@@ -16,8 +16,8 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from toy import SIDE, Tiny, knn_accuracy, stripes
 from torch import Tensor
+from toy import SIDE, Tiny, knn_accuracy, stripes
 
 from nearfar import encoders, optim
 from nearfar.data import Dataset

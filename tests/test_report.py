@@ -99,14 +99,14 @@ def test_report_of_the_stored_json_is_the_same(tmp_path, evaluation):
 
 def test_S5_names_labels_settings_and_warnings_are_escaped(tmp_path, evaluation):
     examples = [[Picture(PNG, name, label) for name, label in zip(NASTY, reversed(NASTY), strict=True)], [PNG, PNG]]
-    run = {"method": NASTY[0], "data": NASTY[1], "versions": {NASTY[2]: NASTY[3]}}
+    run = {"method": NASTY[0], "data": NASTY[1], "versions": {NASTY[2]: NASTY[3]}, "seed": -1}
     made = page(
         tmp_path,
         run=run,
         evaluation=evaluation,
         examples=examples,
         warnings=NASTY,
-        next_commands=NASTY[:3],
+        next_commands=NASTY,
         curves=rows(9),
     )
     allowed = "html head meta title style body main header div h1 h2 h3 p ul li small b span svg defs g path use"
@@ -115,7 +115,7 @@ def test_S5_names_labels_settings_and_warnings_are_escaped(tmp_path, evaluation)
     )
     assert {tag for tag, _ in made.tags} <= set(allowed.split())
     assert not [a for _, attributes in made.tags for a in attributes if a.startswith("on")]
-    assert made.text.count(NASTY[0]) >= 3 and "caf\\xe9\\n.png" in made.text
+    assert made.text.count(NASTY[0]) >= 3 and "caf\\udce9 .png" in made.text and "seed -1" in made.text
 
 
 def test_report_loads_nothing_and_runs_nothing(tmp_path, evaluation):

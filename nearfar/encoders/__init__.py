@@ -14,7 +14,7 @@ from .foreign import Foreign, timm_encoder
 from .resnet import ResNet
 from .small import Small
 
-ENCODERS: dict[str, Callable[..., nn.Module]] = {
+ENCODERS: dict[str, Callable[..., ResNet | Small]] = {
     "small": Small,
     "resnet18": partial(ResNet, 18),
     "resnet34": partial(ResNet, 34),
@@ -27,7 +27,11 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
 SMALLEST = 8  # pixels: three halvings leave one position
 
 
-def build(spec: str | nn.Module, *, channels: int, size: int) -> nn.Module:
+Net = ResNet | Small | Foreign
+"""What `build` gives: a module with `width`."""
+
+
+def build(spec: str | nn.Module, *, channels: int, size: int) -> Net:
     """An encoder by name, or any module as one.
 
     Args:

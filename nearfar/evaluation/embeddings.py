@@ -83,7 +83,7 @@ def write_embeddings(
     columns["neighbors"] = _neighbours(x, numbers[good], good, neighbours)
     flat = pa.array(_spread_out(x.cpu().numpy(), good).ravel())
     columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, rows.shape[1], mask=pa.array(~good))
-    columns["status"] = pa.array(states, pa.string())
+    columns["status"] = pa.array(list(map(valid_text, states)), pa.string())
     with disk_errors(path):
         replace(path, lambda part: _write(part, pa.table(columns), thumbnails))
     return path
@@ -104,6 +104,11 @@ def thumbnail(image: NDArray[np.uint8], size: Sequence[int] | None = None, *, si
     file = io.BytesIO()
     picture.save(file, "PNG")
     return file.getvalue()
+
+
+def valid_text(text: str) -> str:
+    r"""The text as UTF-8 can hold it: a byte that is not UTF-8, to Python a lone surrogate, becomes `\udcNN`."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def plane(x: Tensor) -> NDArray[np.float32]:
@@ -135,7 +140,7 @@ def _check(
 def _labels(labels: Sequence[int], classes: Sequence[str] | None) -> pa.Array:
     if classes is None:
         return pa.array([int(label) if label >= 0 else None for label in labels], pa.int64())
-    return pa.array([safe_name(classes[label]) if label >= 0 else None for label in labels], pa.string())
+    return pa.array([valid_text(classes[label]) if label >= 0 else None for label in labels], pa.string())
 
 
 def _spread_out(values: NDArray[np.float32], good: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -16,7 +16,11 @@ from .linear import count_classes, fit_linear
 from .protocol import Score, labelled, same_width, student_interval
 
 STRENGTH = 10.0
-"""C of scikit-learn's LogisticRegression: penalty = 1 / (C * number of labelled images)."""
+"""C of scikit-learn's LogisticRegression: penalty = 1 / (C * number of labelled images).
+
+Measured on CIFAR-10 with features of whitened patches and with raw pixels, 1 to 50 labels a class: of 1, 10, 100 and
+1000 no other is better for both; up to 10 labels a class all four lie within each other's intervals.
+"""
 LABEL_DRAWS = 101  # first word of the address, so that no draw of labels shares its numbers with an augmentation
 
 

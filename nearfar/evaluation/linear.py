@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,8 +17,26 @@ from ..randomness import permutation
 from .protocol import Score, accuracy, labelled, same_width
 
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
-ROWS = 8192
-"""Rows that are in float64 at once."""
+ROWS = 65536
+"""Rows whose class probabilities are in memory at once."""
+ITERATIONS = 2000
+SWEEP = 1e-4
+"""Tolerance while the penalty is chosen. At 1e-3 the weakest, stopped early, was chosen falsely on digits."""
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Principal axes of features.
+
+    Args:
+        mean: float64 `[D]`.
+        basis: Orthonormal columns, float64 `[D, R]`, R = min(N, D). The optimal weights lie in their span.
+        variance: Of the features along each, float64 `[R]`.
+    """
+
+    mean: Tensor
+    basis: Tensor
+    variance: Tensor
 
 
 @dataclass(frozen=True)
@@ -36,6 +55,11 @@ class Linear:
     loss: float
     converged: bool
 
+    @classmethod
+    def zero(cls, classes: int, axes: Axes) -> Linear:
+        """The classifier that finds all classes alike."""
+        return cls(axes.mean.new_zeros(classes, len(axes.mean)), axes.mean.new_zeros(classes), math.log(classes), False)
+
     def logits(self, x: Tensor) -> Tensor:
         """Scores of the classes `[N, K]`, in the precision of `x`."""
         return x @ self.weight.T.to(x) + self.bias.to(x)
@@ -51,57 +75,73 @@ def fit_linear(
     *,
     penalty: float,
     classes: int,
+    tolerance: float = 1e-5,
+    axes: Axes | None = None,
     start: Linear | None = None,
-    tolerance: float = 1e-6,
-    iterations: int = 2000,
 ) -> Linear:
     """The minimum of `mean over i of -log softmax(W x_i + b)[y_i] + penalty / 2 * |W|^2`; the bias is free.
 
-    Scikit-learn's `LogisticRegression` with `C = 1 / (penalty * N)` for three classes or more. L-BFGS in float64, with
-    the data where they are, so that the answer depends neither on the machine nor on a learning rate or an order.
-    With fewer images than dimensions it is solved in their span, where the optimum lies, and is the same.
+    Scikit-learn's `LogisticRegression` with `C = 1 / (penalty * N)` for three classes or more. L-BFGS in float64, so
+    that the answer depends neither on the machine nor on a learning rate or an order. It works along the principal
+    axes of the features, each scaled by the root of the curvature expected there, which leaves the optimum where it is
+    and takes a third of the iterations (6,000 x 800 features, 10 classes, penalty 0.01: 70 against scikit-learn's 207).
 
     Args:
-        x: Features float32 `[N, D]`.
+        x: Features `[N, D]`.
         y: Labels int64 `[N]` in [0, classes).
         penalty: > 0.
         classes: K >= 2.
+        tolerance: Largest slope along one scaled axis at the end; the loss is then about
+            `tolerance^2 * K * D / 2` above the optimum, at most.
+        axes: `principal_axes(x)`, where it is known already.
         start: Where to begin; None: at zero.
-        tolerance: Largest slope along one weight at the optimum.
-        iterations: Limit.
     """
-    n, width = x.shape
-    if n < width:
-        basis = torch.linalg.qr(x.T.double()).Q  # orthonormal, so |W| is the same in its coordinates
-        start = start and Linear(start.weight @ basis, start.bias, start.loss, start.converged)
-        settings = {"penalty": penalty, "classes": classes, "tolerance": tolerance, "iterations": iterations}
-        inner = fit_linear(x.double() @ basis, y, start=start, **settings)
-        return Linear(inner.weight @ basis.T, inner.bias, inner.loss, inner.converged)
+    x = x.double()
+    axes = axes or principal_axes(x)
+    begin = Linear.zero(classes, axes) if start is None else start
+    chances = torch.softmax(begin.logits(x), dim=1)
+    scale = ((chances * (1 - chances)).mean() * axes.variance + penalty).rsqrt()
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        both = torch.from_numpy(flat).to(x.device).view(classes, width + 1)
-        weight, bias = both[:, :-1], both[:, -1]
-        loss, slope = x.new_zeros((), dtype=torch.float64), torch.zeros_like(both)
-        for part, truth in zip(x.split(ROWS), y.split(ROWS), strict=True):
-            part = part.double()
-            logs = torch.log_softmax(part @ weight.T + bias, dim=1)
-            own = logs.gather(1, truth[:, None])
-            error = logs.exp().scatter_add_(1, truth[:, None], torch.full_like(own, -1.0))
-            loss -= own.sum()
-            slope[:, :-1] += error.T @ part
-            slope[:, -1] += error.sum(dim=0)
-        slope /= n
-        slope[:, :-1] += penalty * weight
-        value = float(loss) / n + penalty / 2 * float(weight.square().sum())
-        return value, slope.flatten().cpu().numpy()
+        both = torch.from_numpy(flat).to(x.device).view(classes, -1)
+        inner, bias = both[:, :-1] * scale, both[:, -1]
+        loss, slope, error_sum = _loss_and_slope(x, y, inner @ axes.basis.T, bias, axes.mean)
+        slope = torch.cat([(slope @ axes.basis + penalty * inner) * scale, error_sum[:, None]], dim=1)
+        return loss + penalty / 2 * float(inner.square().sum()), slope.flatten().cpu().numpy()
 
-    begin = np.zeros(classes * (width + 1))
-    if start is not None:
-        begin = torch.cat([start.weight, start.bias[:, None]], dim=1).flatten().cpu().numpy()
-    options = {"maxiter": iterations, "maxfun": 2 * iterations, "gtol": tolerance, "ftol": 0.0, "maxcor": 20}
-    found = minimize(objective, begin, jac=True, method="L-BFGS-B", options=options)
-    both = torch.from_numpy(found.x).to(x.device).view(classes, width + 1)
-    return Linear(both[:, :-1], both[:, -1], float(found.fun), bool(found.nit < iterations))
+    shifted = begin.bias + begin.weight @ axes.mean
+    both = torch.cat([begin.weight @ axes.basis / scale, shifted[:, None]], dim=1)
+    options = {"maxiter": ITERATIONS, "maxfun": 2 * ITERATIONS, "gtol": tolerance, "ftol": 0.0, "maxcor": 20}
+    found = minimize(objective, both.flatten().cpu().numpy(), jac=True, method="L-BFGS-B", options=options)
+    both = torch.from_numpy(found.x).to(x.device).view(classes, -1)
+    weight = (both[:, :-1] * scale) @ axes.basis.T
+    return Linear(weight, both[:, -1] - weight @ axes.mean, float(found.fun), bool(found.nit < ITERATIONS))
+
+
+def _loss_and_slope(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, mean: Tensor) -> tuple[float, Tensor, Tensor]:
+    """Mean cross-entropy of `weight (x - mean) + bias`, its slopes along weight `[K, D]` and bias `[K]`."""
+    loss, slope, errors = bias.new_zeros(()), torch.zeros_like(weight), torch.zeros_like(bias)
+    offset = bias - weight @ mean
+    for part, truth in zip(x.split(ROWS), y.split(ROWS), strict=True):
+        logs = torch.log_softmax(torch.addmm(offset, part, weight.T), dim=1)
+        own = logs.gather(1, truth[:, None])
+        error = logs.exp_().scatter_add_(1, truth[:, None], torch.full_like(own, -1.0))
+        loss -= own.sum()
+        slope += error.T @ part
+        errors += error.sum(dim=0)
+    slope -= torch.outer(errors, mean)
+    return float(loss) / len(x), slope / len(x), errors / len(x)
+
+
+def principal_axes(x: Tensor) -> Axes:
+    """Mean, principal axes and variances of features `[N, D]`; of their span where images are fewer than D."""
+    x = x.double()
+    mean, (n, width) = x.mean(dim=0), x.shape
+    inner = x - mean
+    span = torch.linalg.qr(inner.T).Q if n < width else None
+    inner = inner if span is None else inner @ span
+    variance, rotation = torch.linalg.eigh(inner.T @ inner / n)
+    return Axes(mean, rotation if span is None else span @ rotation, variance.clamp_min(0))
 
 
 def standardise(train_x: Tensor, *others: Tensor) -> list[Tensor]:
@@ -154,7 +194,7 @@ def linear(
     train_x, train_y = labelled(train_x, train_y, "train")
     test_x, test_y = labelled(test_x, test_y, "test")
     same_width(train_x, test_x)
-    train_x, test_x = standardise(train_x, test_x.to(train_x.device))
+    train_x, test_x = standardise(train_x.double(), test_x.to(train_x.device).double())
     classes = count_classes(train_y)
     out = held_out(train_y, validation, seed)
     fixed = len(penalties) == 1 or not bool(out.any())
@@ -184,9 +224,10 @@ def count_classes(y: Tensor) -> int:
 def _choose(x: Tensor, y: Tensor, classes: int, penalties: Sequence[float], out: Tensor) -> tuple[float, str]:
     """The penalty with the best held-out accuracy, the larger among equals, and a word where it is the last tried."""
     penalties = sorted(penalties, reverse=True)
-    fit, results = None, []
+    seen, truth, fit, results = x[~out], y[~out], None, []
+    axes = principal_axes(seen)
     for penalty in penalties:  # each starts from the one before: neighbours along the path lie close
-        fit = fit_linear(x[~out], y[~out], penalty=penalty, classes=classes, start=fit, tolerance=1e-4)
+        fit = fit_linear(seen, truth, penalty=penalty, classes=classes, start=fit, axes=axes, tolerance=SWEEP)
         results.append(float((fit.predict(x[out]) == y[out]).double().mean()))
     best = max(range(len(penalties)), key=lambda i: (results[i], -i))
     return penalties[best], ", at the edge of those tried" if best in (0, len(penalties) - 1) else ""

@@ -13,10 +13,10 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from .. import __version__
-from ..data.names import safe_name
 from ..runs.atomic import disk_errors, write_text
 from . import charts
 from .compare import Evaluation
+from .embeddings import valid_text
 
 MEANINGS = {
     "label a class": "Share of new images named right when a person has labelled so few images of each class.",
@@ -99,7 +99,7 @@ def write_report(
     ).from_string(files("nearfar.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8"))
     text = template.render(
         version=__version__,
-        title=" on ".join(safe_name(str(run[key])) for key in ("method", "data") if run.get(key)) or "Run",
+        title=" on ".join(valid_text(str(run[key])) for key in ("method", "data") if run.get(key)) or "Run",
         evaluation=scores,
         tables=_tables(scores) if scores else [],
         colours=[charts.PAGE_COLOURS[c] for c in charts.colours(len(scores["scores"]))] if scores else [],
@@ -111,9 +111,9 @@ def write_report(
         speed=f"{median(speeds):,.0f}"
         if (speeds := [r["images_per_second"] for r in curves if "images_per_second" in r])
         else "",
-        warnings=list(map(safe_name, warnings)),
+        warnings=list(map(valid_text, warnings)),
         settings=_settings(run),
-        next_commands=next_commands,
+        next_commands=list(map(valid_text, next_commands)),
     )
     with disk_errors(path):
         write_text(path, text)
@@ -159,7 +159,7 @@ def _curves(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _picture(picture: Picture | bytes) -> dict[str, str]:
     picture = Picture(picture) if isinstance(picture, bytes) else picture
     address = f"data:image/png;base64,{base64.b64encode(picture.png).decode()}"
-    return {"address": address, "name": safe_name(picture.name), "label": safe_name(picture.label)}
+    return {"address": address, "name": valid_text(picture.name), "label": valid_text(picture.label)}
 
 
 def _settings(run: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
@@ -169,5 +169,5 @@ def _settings(run: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]
         if isinstance(value, Mapping):
             rows += _settings(value, f"{before}{key}.")
         elif value is not None:
-            rows.append((safe_name(f"{before}{key}"), safe_name(str(value))))
+            rows.append((valid_text(f"{before}{key}"), valid_text(str(value))))
     return rows

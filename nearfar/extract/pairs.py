@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import UsageError
-from ..method import Batch, Pairs
+from ..method import Batch, Memory, Pairs
 
 
-def every_view(online: list[Tensor], slow: list[Tensor], batch: Batch, memory: nn.Module | None) -> list[Pairs]:
+def every_view(online: list[Tensor], slow: list[Tensor], batch: Batch, memory: Memory | None) -> list[Pairs]:
     """Every embedding meets every other of the batch; those of the same image are positives (NT-Xent)."""
     return [_all_with_all(online, batch, batch.ids)]
 
 
-def same_label(online: list[Tensor], slow: list[Tensor], batch: Batch, memory: nn.Module | None) -> list[Pairs]:
+def same_label(online: list[Tensor], slow: list[Tensor], batch: Batch, memory: Memory | None) -> list[Pairs]:
     """Every embedding meets every other of the batch; those of the same class are positives (SupCon).
 
     Raises:
@@ -29,7 +29,7 @@ def same_label(online: list[Tensor], slow: list[Tensor], batch: Batch, memory: n
     return [_all_with_all(online, batch, batch.labels)]
 
 
-def own_key(online: list[Tensor], slow: list[Tensor], batch: Batch, memory: nn.Module | None) -> list[Pairs]:
+def own_key(online: list[Tensor], slow: list[Tensor], batch: Batch, memory: Memory | None) -> list[Pairs]:
     """Each query meets the teacher's embedding of its own image, and the memory as negatives (MoCo)."""
     assert memory is not None, "own_key needs a memory"
     rows = memory.rows()
@@ -42,6 +42,4 @@ def _all_with_all(embeddings: list[Tensor], batch: Batch, key: Tensor) -> Pairs:
     together = torch.cat(embeddings)
     keys = key.repeat(views)
     slots = torch.cat([batch.ids * views + view for view in range(views)])
-    return Pairs(
-        anchor=together, other=together, anchor_key=keys, other_key=keys, anchor_slot=slots, other_slot=slots
-    )
+    return Pairs(anchor=together, other=together, anchor_key=keys, other_key=keys, anchor_slot=slots, other_slot=slots)

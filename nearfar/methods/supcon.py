@@ -54,7 +54,7 @@ def supcon(
     return Method(
         views=Views(view, view),
         encoder=net,
-        extract=Extract(head=extract.mlp(net.width, *hidden, width), pair=extract.same_label),
+        extract=Extract(head=extract.mlp(net.width, *hidden, width), pair=extract.same_label, labels=True),
         similarity=similarity.cosine,
         loss=partial(infonce, temperature=temperature, positives=positives),
     )

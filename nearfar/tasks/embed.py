@@ -41,5 +41,8 @@ def embed(
         classes=dataset.classes,
         thumbnails=lambda row: thumbnail(dataset.images[row], dataset.sizes[row]) if row < len(dataset) else None,
     )
-    say(f"wrote {out}: {len(dataset):,} vectors of {vectors.shape[1]}" + (f", {unreadable} unreadable" if unreadable else ""))
+    say(
+        f"wrote {out}: {len(dataset):,} vectors of {vectors.shape[1]}"
+        + (f", {unreadable} unreadable" if unreadable else "")
+    )
     return Path(out)

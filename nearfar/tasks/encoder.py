@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from .. import encoders
 from ..data import Dataset, load
@@ -16,6 +19,8 @@ from ..evaluation import features
 from ..randomness import address
 from ..runs import Run, match_tensors, read_tensors
 from ..views import CentreCrop
+
+Built = TypeVar("Built")
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,9 @@ class Encoder:
         run = Run.open(self.run)
         return _encoder(run, self.device, run.settings["encoder"])
 
-    def load(self, data: str | Path, **settings: object) -> Dataset:
-        """Data, decoded as this encoder wants it; `settings` as in `nearfar.load`."""
-        return load(data, size=store_size(self.transform.size), channels=self.channels, **settings)
+    def load(self, data: str | Path, *, labels: bool | None = None) -> Dataset:
+        """Data, decoded as this encoder wants it; `labels` as in `nearfar.load`."""
+        return load(data, size=store_size(self.transform.size), channels=self.channels, labels=labels)
 
 
 def load_encoder(run: str | Path, *, device: str = "auto", precision: str = "auto") -> Encoder:
@@ -72,7 +77,9 @@ def load_encoder(run: str | Path, *, device: str = "auto", precision: str = "aut
     encoder = _encoder(folder, choose(device, precision), folder.settings["encoder"])
     path = folder.path / "encoder.safetensors"
     if not path.exists():
-        raise UsageError("the run is not finished", where=folder.path, mend="the `nearfar train` command again goes on with it")
+        raise UsageError(
+            "the run is not finished", where=folder.path, mend="the `nearfar train` command again goes on with it"
+        )
     weights = read_tensors(path)
     match_tensors(encoder.net.state_dict(), weights, where=path)
     encoder.net.load_state_dict(weights)
@@ -83,11 +90,11 @@ def _encoder(run: Run, device: Device, name: str) -> Encoder:
     transform = CentreCrop.from_dict(run.info["transform"])
     channels = len(transform.mean or ())
     net = initial(run.settings["seed"], lambda: encoders.build(name, channels=channels, size=transform.size))
-    net = net.eval().to(device.device, memory_format=torch.channels_last)
+    convert_conv2d_weight_memory_format(net.eval().to(device.device), torch.channels_last)
     return Encoder(net, transform, channels, device, run.path)
 
 
-def initial(seed: int, build):
+def initial(seed: int, build: Callable[[], Built]) -> Built:
     """`build()` with torch's generator set from the seed alone, so that initial weights are the same in every process."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(address(seed, 0x1A17))

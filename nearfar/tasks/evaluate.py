@@ -65,4 +65,8 @@ def evaluate(
 def _check_classes(train: Dataset, test: Dataset) -> None:
     missing = sorted(set(test.classes or ()) ^ set(train.classes or ()))
     if missing:
-        raise DataError(f"classes that only one part has: {', '.join(missing[:5])}", where="test", mend="give both parts the same class folders")
+        raise DataError(
+            f"classes that only one part has: {', '.join(missing[:5])}",
+            where="test",
+            mend="give both parts the same class folders",
+        )

@@ -7,12 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ..views import preview_sheet
+from ..errors import UsageError
+from ..views import Views, preview_sheet
 from .train import build_method, check, read
 
 
 def preview(
-    data: str | Path, *, out: str | Path = "preview.png", images: int = 8, say: Callable[[str], None] = print, **settings: object
+    data: str | Path,
+    *,
+    out: str | Path = "preview.png",
+    images: int = 8,
+    say: Callable[[str], None] = print,
+    **settings: object,
 ) -> Path:
     """Writes the views of a few images as a picture: the original first, then each view.
 
@@ -29,6 +35,8 @@ def preview(
     checked = check(settings)
     dataset, _, size = read(data, checked)
     method = build_method(checked, size, dataset.images.shape[1])
+    if not isinstance(method.views, Views):
+        raise UsageError(f"the views of {checked.method} are its own", where="method", mend="a method made of View")
     chosen = np.linspace(0, len(dataset) - 1, min(images, len(dataset))).astype(np.int64)
     preview_sheet(dataset.batch(chosen, seed=checked.seed), method.views, Path(out))
     say(f"wrote {out}: {len(chosen)} images of {data}, views of {size} px as {checked.method} draws them")

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..data import Dataset
-from ..encoders import pooled
 from ..evaluation import knn
 from ..method import Batch
 from ..similarity import unit
@@ -58,14 +57,15 @@ class Probe:
             self.encoder.net.train(training)
 
     def _knn(self) -> dict[str, float]:
-        labels = self.dataset.labels
+        labels, classes = self.dataset.labels, self.dataset.classes
+        assert labels is not None and classes is not None
         result = knn(
             self.encoder(self.dataset.subset(self.bank)),
             labels[self.bank],
             self.encoder(self.dataset.subset(self.held)),
             labels[self.held],
         )
-        return {"knn": result.value, "knn_chance": 1 / len(self.dataset.classes)}
+        return {"knn": result.value, "knn_chance": 1 / len(classes)}
 
     @torch.no_grad()
     def _match(self) -> dict[str, float]:

@@ -20,7 +20,9 @@ RAW_SIDE = 32
 """Side, in pixels, of the images whose raw pixels are compared with the encoder's features."""
 
 
-def side_by_side(encoder: Encoder, train: Dataset, test: Dataset, say: Callable[[str], None], *, seed: int) -> Evaluation:
+def side_by_side(
+    encoder: Encoder, train: Dataset, test: Dataset, say: Callable[[str], None], *, seed: int
+) -> Evaluation:
     """Raw pixels, the untrained encoder and the trained one, from few labels and from all."""
     say("measuring raw pixels, the untrained encoder and the trained encoder on images that were not trained on")
     untrained = encoder.untrained()
@@ -45,7 +47,9 @@ def finish(
     """Measures on the held-out part where there are labels, writes `report.html` and says what can be done next."""
     evaluation = None
     if dataset.labels is not None and len(held) >= 2 * len(dataset.classes or ()):
-        evaluation = side_by_side(encoder, dataset.subset(samples), dataset.subset(held), say, seed=run.settings["seed"])
+        evaluation = side_by_side(
+            encoder, dataset.subset(samples), dataset.subset(held), say, seed=run.settings["seed"]
+        )
         run.write_json("evaluation.json", evaluation.as_dict())
         say(evaluation.as_text())
     report(run, evaluation, neighbours(encoder, dataset.subset(held if len(held) >= 12 else samples)))

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from .. import optim
 from ..console import Line
-from ..data import Dataset, Scan, load, scan
+from ..data import Dataset, Scan, load, safe_name, scan
 from ..device import Device, choose, processes
 from ..distributed import rank, world
 from ..engine import Loop, Plan
@@ -64,7 +64,7 @@ def train(
 
     Example:
         >>> import nearfar as nf
-        >>> run = nf.train("photos/", method="simclr", encoder="resnet18", epochs=100, out="runs/photos")  # doctest: +SKIP
+        >>> run = nf.train("photos/", encoder="resnet18", epochs=100, out="runs/photos")  # doctest: +SKIP
     """
     checked = check(settings, config)
     if checked.threads:
@@ -120,13 +120,13 @@ class Job:
 
     def describe(self, out: str | Path) -> str:
         """What will happen, a line each."""
-        weights = sum(p.numel() for p in self.method.encoder.parameters())
         plan = self.plan
         lines = {
             "data": f"{self.scan.summary()}; {len(plan.samples):,} to train on, {len(self.held):,} held out to watch",
             "method": f"{self.settings.method}, views of {self.size} px",
-            "encoder": f"{self.settings.encoder}, {weights / 1e6:.1f} M weights {getattr(self.method.encoder, 'stem', '')}".rstrip(),
-            "device": f"{self.device}, {torch.get_num_threads()} threads" + (f", {world()} processes" if world() > 1 else ""),
+            "encoder": getattr(self.method.encoder, "describe", lambda: self.settings.encoder)(),
+            "device": f"{self.device}, {torch.get_num_threads()} threads"
+            + (f", {world()} processes" if world() > 1 else ""),
             "batch": f"{plan.batch} images, {plan.steps_per_epoch:,} steps an epoch, {plan.total:,} in all",
             "out": str(out),
         }
@@ -145,12 +145,18 @@ def prepare(data: str | Path, settings: TrainSettings, device: Device, say: Call
     """Reads the data, builds the method and the plan; raises before any work what would go wrong after hours."""
     dataset, found, size = read(data, settings)
     for name, reason in dataset.bad[:10]:
-        say(f"skipped {name}: {reason}")
+        say(f"skipped {safe_name(name)}: {reason}")
     train_part, held = dataset.split(settings.hold_out, seed=settings.seed)
     batch = _fitting_batch(settings, len(train_part), say)
     method = initial(settings.seed, lambda: build_method(settings, size, dataset.images.shape[1]))
     if method.memory is not None:
         method.memory.check_batch(batch)
+    if method.extract.labels and dataset.labels is None:
+        raise DataError(
+            f"{settings.method} learns from labels and the data has none",
+            where=data,
+            mend="put the images into one folder a class, or choose a method that needs none: --method simclr",
+        )
     plan = Plan(
         samples=train_part,
         batch=batch,
@@ -167,7 +173,11 @@ def prepare(data: str | Path, settings: TrainSettings, device: Device, say: Call
 def _run(job: Job, run: Run, line: Line, say: Callable[[str], None]) -> None:
     """Trains, then writes encoder and report."""
     settings, line.total = job.settings, job.plan.total
-    model = Contrast(job.method, chunk=settings.chunk).to(job.device.device, memory_format=torch.channels_last)
+    if (run.path / "encoder.safetensors").exists():
+        say(f"this run is finished: {run.path / 'report.html'}")
+        return
+    model = Contrast(job.method, chunk=settings.chunk).to(job.device.device)
+    convert_conv2d_weight_memory_format(model, torch.channels_last)
     optimizer = optim.build(
         model, name=settings.optimizer, lr=job.plan.peak, weight_decay=settings.weight_decay, momentum=settings.momentum
     )
@@ -202,7 +212,9 @@ def build_method(settings: TrainSettings, size: int, channels: int) -> Method:
     if not settings.view:
         return method
     if not isinstance(method.views, Views):
-        raise UsageError(f"the views of {settings.method} are its own", where="view", mend="leave out the settings view_...")
+        raise UsageError(
+            f"the views of {settings.method} are its own", where="view", mend="leave out the settings view_..."
+        )
     changed = check_signature(View, settings.view, where="view", reserved=("size",))
     return replace(method, views=Views(*(replace(view, **changed) for view in method.views.views)))
 
@@ -212,10 +224,16 @@ def _fitting_batch(settings: TrainSettings, count: int, say: Callable[[str], Non
     batch = min(settings.batch, count // world() * world())
     if batch < 2 * world():
         raise DataError(
-            f"{count} images to train on are too few", where="data", mend="contrastive learning needs others to push away: at least 4 images"
+            f"{count} images to train on are too few",
+            where="data",
+            mend="contrastive learning needs others to push away: at least 4 images",
         )
     if batch % world():
-        raise UsageError(f"a batch of {batch} can't be shared among {world()} processes", where="batch", mend=f"--batch {batch // world() * world()}")
+        raise UsageError(
+            f"a batch of {batch} can't be shared among {world()} processes",
+            where="batch",
+            mend=f"--batch {batch // world() * world()}",
+        )
     if batch < settings.batch:
         say(f"batch reduced from {settings.batch} to {batch}: there are {count} images to train on")
     return batch
