@@ -2,7 +2,7 @@
 
 Run by `make demo`. The same on the command line:
 
-    nearfar train digits:train --encoder small --labels false --epochs 40 --view-flip 0 --view-scale 0.4,1 --out runs/demo
+    nearfar train digits:train --encoder small --labels false --epochs 40 --view-flip 0 --out runs/demo ...
     nearfar evaluate runs/demo digits:train --test digits:test
 """
 

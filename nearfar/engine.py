@@ -1,4 +1,4 @@
-"""The training loop. It knows a method as `forward(batch) -> loss` and `after_step(progress)`, data as `batch(indices)`.
+"""The training loop. To it a method is `forward(batch) -> loss` and `after_step(progress)`, data is `batch(indices)`.
 
 Everything that happens at a step is a pure function of (seed, step): which samples, their views, the learning rate,
 torch's generator. So a run that was stopped or killed goes on bit for bit, and the number of threads that draw views,
@@ -8,12 +8,9 @@ or when a checkpoint was written, changes nothing.
 from __future__ import annotations
 
 import json
-import signal
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -22,66 +19,16 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from . import optim
+from .clock import Clock, anywhere, stop_requested
 from .data import Dataset
 from .device import Device
 from .distributed import rank, world
 from .errors import HealthError, Stopped
 from .method import Batch, Contrast
 from .monitor import Health, measure
-from .randomness import address, permutation
+from .plan import Plan
+from .randomness import address
 from .runs import Run, match_tensors
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is done at which step: everything the loop needs to know of the settings.
-
-    Args:
-        samples: Number of each sample to train on, int64 `[N]`.
-        batch: Global batch, over all processes.
-        epochs: Passes over the samples; what does not fill a batch waits for the next shuffle.
-        peak: Learning rate after warm-up.
-        warmup_epochs: Epochs of linear warm-up.
-        seed: Addresses all randomness.
-        monitor_every: Steps between measurements.
-        checkpoint_minutes: Minutes between checkpoints; one is written at the end and on request in any case.
-    """
-
-    samples: np.ndarray
-    batch: int
-    epochs: int
-    peak: float
-    warmup_epochs: float = 0.0
-    seed: int = 0
-    monitor_every: int = 50
-    checkpoint_minutes: float = 5.0
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Full batches in one pass."""
-        return len(self.samples) // self.batch
-
-    @property
-    def total(self) -> int:
-        """Steps of the whole run."""
-        return self.steps_per_epoch * self.epochs
-
-    def indices(self, step: int) -> np.ndarray:
-        """Numbers of this process's samples at a step, `[batch / processes]`."""
-        epoch, number = divmod(step, self.steps_per_epoch)
-        share = self.batch // world()
-        start = number * self.batch + rank() * share
-        return self.samples[_order(self.seed, epoch, len(self.samples))[start : start + share]]
-
-    def lr(self, step: int) -> float:
-        """Learning rate of a step."""
-        warmup = round(self.warmup_epochs * self.steps_per_epoch)
-        return optim.schedule(step, total=self.total, warmup=warmup, peak=self.peak)
-
-
-@lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, count: int) -> np.ndarray:
-    return permutation(seed, epoch, count)
 
 
 @dataclass
@@ -134,7 +81,7 @@ class Loop:
                     row = self.measure(step, loss) | clock.row(step, self.plan)
                     self.record(row)
                     health.check(step, row) if "std" in row else None
-                stopping = _any(stop())
+                stopping = anywhere(stop())
                 if stopping or step == self.plan.total or clock.due(self.plan.checkpoint_minutes):
                     self.save(step)
                 if stopping and step < self.plan.total:
@@ -237,70 +184,3 @@ class Loop:
 
 
 RESUME = "the same command again goes on from there"
-
-
-class Clock:
-    """Seconds: images a second, the share spent waiting for data, what is left, and when a checkpoint is due."""
-
-    def __init__(self) -> None:
-        self.start = self.saved = time.monotonic()
-        self.waited, self.steps, self.last = 0.0, 0, 0
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Counts the time inside as waiting for data."""
-        start = time.monotonic()
-        yield
-        self.waited += time.monotonic() - start
-        self.steps += 1
-
-    def row(self, step: int, plan: Plan) -> dict[str, float]:
-        """Rates since the last row."""
-        now = time.monotonic()
-        seconds = max(now - self.start, 1e-9)
-        rate = self.steps / seconds
-        row = {
-            "images_per_second": round(rate * plan.batch, 1),
-            "data_wait": round(self.waited / seconds, 4),
-            "seconds_left": round((plan.total - step) / max(rate, 1e-9)),
-        }
-        self.start, self.waited, self.steps = now, 0.0, 0
-        return row
-
-    def due(self, minutes: float) -> bool:
-        """True once every so many minutes; process 0 decides for all."""
-        due = _any(rank() == 0 and time.monotonic() - self.saved >= minutes * 60)
-        if due:
-            self.saved = time.monotonic()
-        return due
-
-
-@contextmanager
-def stop_requested() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM once: the step is finished and a checkpoint written. Ctrl-C twice: at once."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: object) -> None:
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    try:
-        old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread, where signals can't be handled
-        old = {}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
-def _any(flag: bool) -> bool:
-    """True on every process where it is true on one."""
-    if world() == 1:
-        return flag
-    shared = torch.tensor([float(flag)])
-    shared = shared.cuda() if dist.get_backend() == "nccl" else shared
-    dist.all_reduce(shared)
-    return bool(shared.item())

@@ -1,7 +1,7 @@
 """The fourth part: similarity. Both sides are mapped so that the score is a dot product: `s = curve(f(a) . g(b))`.
 
-So one tiled loss serves every similarity. One with weights is an `nn.Module` with the same four attributes (`Bilinear`).
-Falcon & Cho 2020 (https://arxiv.org/abs/2009.00104) is where the measures are compared side by side.
+So one tiled loss serves them all. One with weights is an `nn.Module` with the same four attributes (`Bilinear`).
+Falcon & Cho 2020 (https://arxiv.org/abs/2009.00104) is where the measures are compared.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ negative_distance = Mapped(_distance_anchor, _distance_other)
 
 
 def clipped_dot(limit: float = 20.0) -> Mapped:
-    """`limit * tanh(<a, b> / sqrt(D) / limit)`, |s| < limit: the soft clip of AMDIM (Bachman et al. 2019, section 3.2)."""
+    """`limit * tanh(<a, b> / sqrt(D) / limit)`, |s| < limit: AMDIM's soft clip (Bachman et al. 2019, section 3.2)."""
     return Mapped(
         _scaled, identity, Curve(partial(_clip_value, limit=limit), partial(_clip_slope, limit=limit)), bound=limit
     )

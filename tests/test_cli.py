@@ -22,9 +22,7 @@ NO_SOCKETS = (
 )
 
 
-def nearfar(
-    *arguments: object, cwd: Path, code: int = 0, prelude: str = "", **environment: str
-) -> subprocess.CompletedProcess[str]:
+def nearfar(*arguments: object, cwd: Path, code: int = 0, prelude: str = "") -> subprocess.CompletedProcess[str]:
     """Runs the command; fails where its exit code is another."""
     program = [
         sys.executable,
@@ -32,7 +30,7 @@ def nearfar(
         prelude + "import sys; from nearfar.cli import main; sys.argv[0] = 'nearfar'; main()",
     ]
     done = subprocess.run(
-        [*program, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300, env={**ENVIRONMENT, **environment}
+        [*program, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300, env=ENVIRONMENT
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     if code:
@@ -90,7 +88,8 @@ def test_help_needs_no_torch(tmp_path: Path) -> None:
 
 def test_C8_a_run_leaves_all_its_files_without_network(run: Path) -> None:
     assert {path.name for path in run.iterdir()} >= {
-        "nearfar-run.json", "metrics.jsonl", "encoder.safetensors", "report.html", "checkpoints", "bad_files.csv", "evaluation.json"
+        "nearfar-run.json", "metrics.jsonl", "encoder.safetensors", "report.html", "evaluation.json", "checkpoints",
+        "bad_files.csv",
     }  # fmt: skip
     assert "broken.jpg" in (run / "bad_files.csv").read_text()
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -219,7 +218,8 @@ def test_K1_killed_at_random_moments_the_weights_end_bit_identical(photos: Path,
 def popen(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "nearfar", *map(str, arguments)],
-        cwd=cwd, env={**ENVIRONMENT, "PYTHONPATH": str(Path(__file__).parents[1])}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=cwd, env={**ENVIRONMENT, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 

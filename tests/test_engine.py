@@ -14,9 +14,10 @@ from toy import SIDE, Tiny, stripes
 
 from nearfar import extract, methods, monitor, optim
 from nearfar.device import choose
-from nearfar.engine import Loop, Plan
+from nearfar.engine import Loop
 from nearfar.errors import DeviceError, HealthError
 from nearfar.method import Batch, Contrast, Extract, Pairs
+from nearfar.plan import Plan
 from nearfar.runs import Run
 from nearfar.similarity import Similarity
 

@@ -19,13 +19,14 @@ import torch.multiprocessing as mp
 from torch import Tensor
 from toy import SIDE, Tiny, knn_accuracy, stripes
 
-from nearfar import encoders, optim
+from nearfar import encoders, extract, optim
 from nearfar.data import Dataset
 from nearfar.device import choose
-from nearfar.engine import Loop, Plan
+from nearfar.engine import Loop
 from nearfar.errors import Stopped, UsageError
-from nearfar.method import Batch, Contrast, Method
+from nearfar.method import Batch, Contrast, Extract, Method
 from nearfar.methods import METHODS
+from nearfar.plan import Plan
 from nearfar.runs import Run
 from nearfar.views import CentreCrop, View, Views
 
@@ -247,6 +248,6 @@ def test_simclr_equals_supcon_where_every_image_is_a_class() -> None:
     batch = toy_batch()
     torch.manual_seed(0)
     simclr = Contrast(toy_method("simclr"))
-    supcon = Contrast(replace(simclr_method := toy_method("simclr"), extract=replace(
-        simclr_method.extract, head=simclr.head, pair=toy_method("supcon").extract.pair), encoder=simclr.encoder))  # fmt: skip
+    same_label = Extract(head=simclr.head, pair=extract.same_label)
+    supcon = Contrast(replace(toy_method("simclr"), encoder=simclr.encoder, extract=same_label))
     torch.testing.assert_close(simclr(batch), supcon(replace(batch, labels=batch.ids)), rtol=1e-6, atol=1e-6)

@@ -13,7 +13,7 @@ SIDE = 16
 
 
 def stripes(count: int = 192, *, seed: int = 0) -> Dataset:
-    """Classes 0-3: upright stripes, level stripes, chequers, slanting stripes; colours, phases and noise are drawn anew."""
+    """Classes 0-3: upright, level, chequers, slanting; colours, phases and noise are drawn anew."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 4
     y, x = np.mgrid[:SIDE, :SIDE]

@@ -95,7 +95,7 @@ def _encoder(run: Run, device: Device, name: str) -> Encoder:
 
 
 def initial(seed: int, build: Callable[[], Built]) -> Built:
-    """`build()` with torch's generator set from the seed alone, so that initial weights are the same in every process."""
+    """`build()` with torch's generator set from the seed alone, so that every process has the same initial weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(address(seed, 0x1A17))
         return build()

@@ -17,10 +17,11 @@ from ..console import Line
 from ..data import Dataset, Scan, load, safe_name, scan
 from ..device import Device, choose, processes
 from ..distributed import rank, world
-from ..engine import Loop, Plan
+from ..engine import Loop
 from ..errors import DataError, UsageError
 from ..method import Contrast, Method
 from ..methods import METHODS
+from ..plan import Plan
 from ..runs import Run, write_tensors
 from ..settings import TrainSettings, check_signature, parse, read_yaml, yaml_lines
 from ..views import CentreCrop, View, Views

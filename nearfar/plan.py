@@ -1,0 +1,64 @@
+"""What is done at which step: a pure function of (settings, step), so that a run can go on from anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from . import optim
+from .distributed import rank, world
+from .randomness import permutation
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done at which step: everything the loop needs to know of the settings.
+
+    Args:
+        samples: Number of each sample to train on, int64 `[N]`.
+        batch: Global batch, over all processes.
+        epochs: Passes over the samples; what does not fill a batch waits for the next shuffle.
+        peak: Learning rate after warm-up.
+        warmup_epochs: Epochs of linear warm-up.
+        seed: Addresses all randomness.
+        monitor_every: Steps between measurements.
+        checkpoint_minutes: Minutes between checkpoints; one is written at the end and on request in any case.
+    """
+
+    samples: np.ndarray
+    batch: int
+    epochs: int
+    peak: float
+    warmup_epochs: float = 0.0
+    seed: int = 0
+    monitor_every: int = 50
+    checkpoint_minutes: float = 5.0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches in one pass."""
+        return len(self.samples) // self.batch
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole run."""
+        return self.steps_per_epoch * self.epochs
+
+    def indices(self, step: int) -> np.ndarray:
+        """Numbers of this process's samples at a step, `[batch / processes]`."""
+        epoch, number = divmod(step, self.steps_per_epoch)
+        share = self.batch // world()
+        start = number * self.batch + rank() * share
+        return self.samples[_order(self.seed, epoch, len(self.samples))[start : start + share]]
+
+    def lr(self, step: int) -> float:
+        """Learning rate of a step."""
+        warmup = round(self.warmup_epochs * self.steps_per_epoch)
+        return optim.schedule(step, total=self.total, warmup=warmup, peak=self.peak)
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return permutation(seed, epoch, count)
