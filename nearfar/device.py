@@ -69,7 +69,12 @@ def processes(device: Device):
     if "WORLD_SIZE" not in os.environ or dist.is_initialized():
         yield
         return
-    dist.init_process_group("nccl" if device.device.type == "cuda" else "gloo")
+    store, number, count = next(iter(dist.rendezvous("env://")))
+    # A prefix of its own for each attempt: after a restart torchrun's store still holds the addresses of processes that
+    # are gone, and gloo of torch 2.13 then fails to connect.
+    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    backend = "nccl" if device.device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=number, world_size=count)
     try:
         yield
     finally:

@@ -26,9 +26,9 @@ def shares(rows: int, device: torch.device) -> list[int]:
     """How many rows each process holds; `rows` is what this one holds, `device` where its tensors are."""
     if world() == 1:
         return [rows]
-    counts = torch.empty(world(), dtype=torch.int64, device=device)
-    dist.all_gather_into_tensor(counts, torch.tensor([rows], device=device))
-    return counts.tolist()
+    counts = [torch.empty(1, dtype=torch.int64, device=device) for _ in range(world())]
+    dist.all_gather(counts, torch.tensor([rows], device=device))
+    return [int(count) for count in counts]
 
 
 def gather(tensor: Tensor, rows: list[int] | None = None) -> Tensor:
@@ -51,11 +51,9 @@ def gather(tensor: Tensor, rows: list[int] | None = None) -> Tensor:
     mine = tensor.contiguous()
     if len(mine) < longest:
         mine = torch.cat([mine, mine.new_zeros(longest - len(mine), *mine.shape[1:])])
-    everyone = mine.new_empty(len(rows) * longest, *mine.shape[1:])
-    dist.all_gather_into_tensor(everyone, mine)
-    if min(rows) == longest:
-        return everyone
-    return torch.cat([part[:n] for part, n in zip(everyone.split(longest), rows, strict=True)])
+    everyone = [torch.empty_like(mine) for _ in rows]
+    dist.all_gather(everyone, mine)
+    return torch.cat([part[:n] for part, n in zip(everyone, rows, strict=True)])
 
 
 def total(tensor: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ or when a checkpoint was written, changes nothing.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,7 +62,11 @@ class Loop:
     @cached_property
     def wrapped(self) -> nn.Module:
         """The model, with its gradients averaged over processes where there are several."""
-        return DistributedDataParallel(self.model, broadcast_buffers=False) if world() > 1 else self.model
+        if world() == 1:
+            return self.model
+        with warnings.catch_warnings():  # torch 2.13 renames the argument, 2.10 doesn't know the new name
+            warnings.simplefilter("ignore", FutureWarning)
+            return DistributedDataParallel(self.model, broadcast_buffers=False)
 
     def __call__(self) -> None:
         """Trains to the end of the plan, from the newest checkpoint where there is one.

@@ -227,9 +227,10 @@ def start(photos: Path, out: Path, *, epochs: int) -> subprocess.Popen[str]:
     return popen("train", photos, "--out", out, *TRAIN, "--epochs", epochs, cwd=out.parent)
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+def wait_for(path: Path, process: subprocess.Popen[str], *, lines: int = 3) -> None:
+    """Until a file has so many lines."""
     for _ in range(600):
-        if path.exists() and path.read_text().count("\n") >= 3:
+        if path.exists() and len(path.read_text().splitlines()) >= lines:
             return
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)

@@ -25,7 +25,9 @@ def evaluate(
     device: str = "auto",
     say: Callable[[str], None] = print,
 ) -> Evaluation:
-    """Raw pixels, the untrained encoder and the trained one side by side: 1, 5 and all labels a class, kNN, clustering.
+    """Raw pixels, the untrained encoder and the trained one side by side.
+
+    1, 5 and all labels a class, kNN, clustering and retrieval.
 
     Args:
         run: Run folder.
@@ -53,7 +55,7 @@ def evaluate(
         shared = duplicates_across(scan(data), scan(test))
         if shared:
             say(f"warning: {len(shared)} images are in both parts; the scores are too good by as much")
-    evaluation = side_by_side(encoder, train_part, test_part, say, seed=seed)
+    evaluation = side_by_side(encoder, train_part, test_part, say, seed=seed, structure=True)
     folder = Run.open(Path(run))
     folder.write_json("evaluation.json", evaluation.as_dict())
     report(folder, evaluation, neighbours(encoder, test_part))

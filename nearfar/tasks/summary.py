@@ -21,9 +21,11 @@ RAW_SIDE = 32
 
 
 def side_by_side(
-    encoder: Encoder, train: Dataset, test: Dataset, say: Callable[[str], None], *, seed: int
+    encoder: Encoder, train: Dataset, test: Dataset, say: Callable[[str], None], *, seed: int, structure: bool = False
 ) -> Evaluation:
-    """Raw pixels, the untrained encoder and the trained one, from few labels and from all."""
+    """Raw pixels, the untrained encoder and the trained one, from few labels and from all; `structure` adds clustering
+    and retrieval.
+    """
     say("measuring raw pixels, the untrained encoder and the trained encoder on images that were not trained on")
     untrained = encoder.untrained()
     named = {
@@ -31,7 +33,9 @@ def side_by_side(
         "untrained encoder": (untrained(train), untrained(test)),
         "trained encoder": (encoder(train), encoder(test)),
     }
-    return evaluate_features(named, torch.as_tensor(train.labels), torch.as_tensor(test.labels), seed=seed)
+    return evaluate_features(
+        named, torch.as_tensor(train.labels), torch.as_tensor(test.labels), structure=structure, seed=seed
+    )
 
 
 def pixels(encoder: Encoder, dataset: Dataset) -> Tensor:
