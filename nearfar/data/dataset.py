@@ -42,10 +42,12 @@ class Rows:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """As of an array of these rows."""
         return (len(self.rows), *self.whole.shape[1:])
 
     @property
     def dtype(self) -> np.dtype:
+        """As of the whole."""
         return self.whole.dtype
 
 

@@ -38,6 +38,7 @@ class Score:
     curve: Curve | None
 
     def of(self, dots: Tensor) -> Tensor:
+        """Scores of dot products: the curve, over the temperature."""
         return (dots if self.curve is None else self.curve.value(dots)) / self.temperature
 
 

@@ -33,6 +33,9 @@ from .summary import finish
 FREE = ("data", "device", "threads", "checkpoint_minutes")
 """Settings that may differ when a run goes on: they change no weight, nor which rows of metrics are written."""
 
+FEWEST = 4
+"""Images for each process, below which there is hardly anything to push away."""
+
 
 def train(
     data: str | Path,
@@ -222,13 +225,13 @@ def build_method(settings: TrainSettings, size: int, channels: int) -> Method:
 
 def _fitting_batch(settings: TrainSettings, count: int, say: Callable[[str], None]) -> int:
     """The batch asked for, or the largest that fits the data; a multiple of the number of processes."""
-    batch = min(settings.batch, count // world() * world())
-    if batch < 2 * world():
+    if count < FEWEST * world():
         raise DataError(
             f"{count} images to train on are too few",
             where="data",
-            mend="contrastive learning needs others to push away: at least 4 images",
+            mend=f"contrastive learning needs others to push away: at least {FEWEST} images for each process",
         )
+    batch = min(settings.batch, count // world() * world())
     if batch % world():
         raise UsageError(
             f"a batch of {batch} can't be shared among {world()} processes",
