@@ -260,8 +260,13 @@ def arguments(name: str) -> argparse.Namespace:
     return settings
 
 
-def write(path: Path, record: dict[str, Any]) -> None:
-    """Writes the record, a line a key."""
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Writes a record, a line a key."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def write(path: Path, record: dict[str, Any]) -> None:
+    """Writes the record of a race and says its result."""
+    write_json(path, record)
     print(f"test kNN {record['test_knn']:.4f}, {record['images_per_second']} images/s -> {path}")

@@ -29,18 +29,19 @@ class Clock:
         self.waited += time.monotonic() - start
         self.steps += 1
 
-    def row(self, step: int, plan: Plan) -> dict[str, float]:
-        """Rates since the last row."""
-        now = time.monotonic()
-        seconds = max(now - self.start, 1e-9)
+    def rates(self, step: int, plan: Plan) -> dict[str, float]:
+        """Rates since the last restart."""
+        seconds = max(time.monotonic() - self.start, 1e-9)
         rate = self.steps / seconds
-        row = {
+        return {
             "images_per_second": round(rate * plan.batch, 1),
             "data_wait": round(self.waited / seconds, 4),
             "seconds_left": round((plan.total - step) / max(rate, 1e-9)),
         }
-        self.start, self.waited, self.steps = now, 0.0, 0
-        return row
+
+    def restart(self) -> None:
+        """Rates are measured from here: what came before, a probe or a report, is no training."""
+        self.start, self.waited, self.steps = time.monotonic(), 0.0, 0
 
     def due(self, minutes: float) -> bool:
         """True once every so many minutes; process 0 decides for all."""

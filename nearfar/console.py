@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-PLAIN_SECONDS = 30.0
-"""Seconds between plain lines where there is no terminal."""
+PLAIN_SECONDS, PROBE_SECONDS = 30.0, 10.0
+"""Seconds between plain lines where there is no terminal: of any row, of one with the end of an epoch."""
 
 
 class Line:
@@ -43,16 +43,25 @@ class Line:
         """Shows a row; numbers that a row lacks are shown as they were."""
         self.known |= row
         text = describe(self.known, self.total)
+        pause = PROBE_SECONDS if {"knn", "match"} & row.keys() else PLAIN_SECONDS
         if self.live is not None:
             self.live.update(Text(text))
-        elif (
-            time.monotonic() - self.shown >= PLAIN_SECONDS
-            or "knn" in row
-            or "match" in row
-            or row["step"] == self.total
-        ):
+        elif time.monotonic() - self.shown >= pause or row["step"] == self.total:
             self.shown = time.monotonic()
             self.say(text)
+
+
+def counting(what: str, say: Callable[[str], None]) -> Callable[[int, int], None]:
+    """`(done, total)` -> a message every ten seconds, for work that is over at once in most cases."""
+    said = time.monotonic()
+
+    def count(done: int, total: int) -> None:
+        nonlocal said
+        if time.monotonic() - said >= 10:
+            said = time.monotonic()
+            say(f"{what} {done:,} of {total:,}")
+
+    return count
 
 
 def describe(row: dict[str, float], total: int) -> str:

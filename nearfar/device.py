@@ -1,5 +1,8 @@
 """Where the arithmetic happens, and in which precision."""
 
+# torch's stubs do not export PrefixStore
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 import contextlib

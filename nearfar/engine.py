@@ -24,7 +24,7 @@ from .clock import Clock, anywhere, stop_requested
 from .data import Dataset
 from .device import Device
 from .distributed import rank, world
-from .errors import HealthError, Stopped
+from .errors import DeviceError, HealthError, Stopped
 from .method import Batch, Contrast
 from .monitor import Health, measure
 from .plan import Plan
@@ -83,9 +83,12 @@ class Loop:
                 loss = self.step(step, batch)
                 step += 1
                 if step % self.plan.monitor_every == 0 or step % self.plan.steps_per_epoch == 0 or step == 1:
-                    row = self.measure(step, loss) | clock.row(step, self.plan)
+                    rates = clock.rates(step, self.plan)
+                    row = self.measure(step, loss) | rates
                     self.record(row)
-                    health.check(step, row) if "std" in row else None
+                    clock.restart()
+                    if "std" in row:
+                        health.check(step, row)
                 stopping = anywhere(stop())
                 if stopping or step == self.plan.total or clock.due(self.plan.checkpoint_minutes):
                     self.save(step)
@@ -106,8 +109,8 @@ class Loop:
             try:
                 loss = self.backward(batch)
                 break
-            except torch.OutOfMemoryError:
-                self.shrink(step)
+            except torch.OutOfMemoryError as error:
+                self.shrink(step, error)
         if not np.isfinite(loss):
             self.dump(step, batch)
         self.optimizer.step()
@@ -124,10 +127,10 @@ class Loop:
         loss.backward()
         return loss.item()
 
-    def shrink(self, step: int) -> None:
-        """Halves the chunk: less memory, same batch, same negatives."""
-        if not isinstance(self.model, Contrast) or self.model.chunk == 1:
-            raise
+    def shrink(self, step: int, error: torch.OutOfMemoryError) -> None:
+        """Halves the chunk: less memory, same batch, same negatives. Among processes it must be set by hand, for all."""
+        if not isinstance(self.model, Contrast) or self.model.chunk == 1 or world() > 1:
+            raise DeviceError("out of memory", where=f"step {step}", mend="a smaller --chunk or --batch") from error
         self.model.chunk = (self.model.chunk or self.plan.batch // world()) // 2
         self.say(
             f"out of memory at step {step}: from here {self.model.chunk} samples in the encoder at once; "
@@ -158,17 +161,17 @@ class Loop:
     def record(self, row: dict[str, float]) -> None:
         """Hands a row on, from process 0."""
         if rank() == 0:
-            self.run.log(row) if self.run is not None else None
+            if self.run is not None:
+                self.run.log(row)
             self.report(row)
 
     def save(self, step: int) -> None:
         """Writes a checkpoint from process 0; the others wait."""
+        bad = [name for name, tensor in self.model.state_dict().items() if not tensor.isfinite().all()]
+        if bad:
+            mend = "the last checkpoint is good; a lower --lr is the first thing to try"
+            raise HealthError(f"{bad[0]} is not finite", where=f"step {step}", mend=mend)
         if self.run is not None and rank() == 0:
-            bad = [name for name, tensor in self.model.state_dict().items() if not tensor.isfinite().all()]
-            if bad:
-                raise HealthError(
-                    f"{bad[0]} is not finite", where=f"step {step}", mend="a lower --lr is the first thing to try"
-                )
             tensors = {"model": self.model.state_dict(), "optimizer": optim.named_state(self.model, self.optimizer)}
             self.run.save(step=step, tensors=tensors, state={"chunk": getattr(self.model, "chunk", None)})
         if world() > 1:

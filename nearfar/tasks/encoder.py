@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +14,10 @@ from ..data import Dataset, load
 from ..device import Device, choose
 from ..errors import UsageError
 from ..evaluation import features
-from ..randomness import address
 from ..runs import Run, match_tensors, read_tensors
+from ..settings import TrainSettings
 from ..views import CentreCrop
-
-Built = TypeVar("Built")
+from .build import build_method, initial, store_size
 
 
 @dataclass(frozen=True)
@@ -53,8 +50,7 @@ class Encoder:
 
     def untrained(self) -> Encoder:
         """The same net with the weights that training began with."""
-        run = Run.open(self.run)
-        return _encoder(run, self.device, run.settings["encoder"])
+        return _encoder(Run.open(self.run), self.device)
 
     def load(self, data: str | Path, *, labels: bool | None = None) -> Dataset:
         """Data, decoded as this encoder wants it; `labels` as in `nearfar.load`."""
@@ -74,7 +70,7 @@ def load_encoder(run: str | Path, *, device: str = "auto", precision: str = "aut
         IntegrityError: The weights don't fit the net.
     """
     folder = Run.open(Path(run))
-    encoder = _encoder(folder, choose(device, precision), folder.settings["encoder"])
+    encoder = _encoder(folder, choose(device, precision))
     path = folder.path / "encoder.safetensors"
     if not path.exists():
         raise UsageError(
@@ -86,21 +82,10 @@ def load_encoder(run: str | Path, *, device: str = "auto", precision: str = "aut
     return encoder
 
 
-def _encoder(run: Run, device: Device, name: str) -> Encoder:
-    transform = CentreCrop.from_dict(run.info["transform"])
+def _encoder(run: Run, device: Device) -> Encoder:
+    """The encoder as training began with it."""
+    transform, settings = CentreCrop.from_dict(run.info["transform"]), TrainSettings(**run.settings)
     channels = len(transform.mean or ())
-    net = initial(run.settings["seed"], lambda: encoders.build(name, channels=channels, size=transform.size))
+    net = initial(settings.seed, lambda: build_method(settings, transform.size, channels)).encoder
     convert_conv2d_weight_memory_format(net.eval().to(device.device), torch.channels_last)
     return Encoder(net, transform, channels, device, run.path)
-
-
-def initial(seed: int, build: Callable[[], Built]) -> Built:
-    """`build()` with torch's generator set from the seed alone, so that every process has the same initial weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(address(seed, 0x1A17))
-        return build()
-
-
-def store_size(view: int) -> int:
-    """Longer side of stored images for a view: a third more, so that a crop of three quarters needs no enlarging."""
-    return view if view <= 64 else -(-view * 4 // 3 // 8) * 8

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..views import Views, preview_sheet
-from .train import build_method, check, read
+from .build import build_method, check, read
 
 
 def preview(
@@ -33,7 +33,7 @@ def preview(
         The file.
     """
     checked = check(settings)
-    dataset, _, size = read(data, checked)
+    dataset, _, size = read(data, checked, say)
     method = build_method(checked, size, dataset.images.shape[1])
     if not isinstance(method.views, Views):
         raise UsageError(f"the views of {checked.method} are its own", where="method", mend="a method made of View")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -72,9 +71,9 @@ class Probe:
         first, second = [], []
         for part in np.array_split(self.held, -(-len(self.held) // 256)):
             batch = self.dataset.batch(part, seed=self.seed, epoch=2**31)
-            views = self.views(replace(batch, inputs=batch.inputs.to(self.encoder.device.device)))
-            first.append(unit(self.encoder.vectors(views[0])))
-            second.append(unit(self.encoder.vectors(views[-1])))
+            views = self.views(batch)
+            first.append(unit(self.encoder.vectors(views[0].to(self.encoder.device.device))))
+            second.append(unit(self.encoder.vectors(views[-1].to(self.encoder.device.device))))
         a, b = torch.cat(first), torch.cat(second)
         nearest = torch.cat([(part @ b.T).argmax(dim=1) for part in a.split(512)])
         right = nearest == torch.arange(len(a), device=a.device)

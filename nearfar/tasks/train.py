@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,19 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from .. import optim
 from ..console import Line
-from ..data import Dataset, Scan, load, safe_name, scan
+from ..data import Dataset, Scan, safe_name
 from ..device import Device, choose, processes
 from ..distributed import rank, world
 from ..engine import Loop
 from ..errors import DataError, UsageError
 from ..method import Contrast, Method
-from ..methods import METHODS
 from ..plan import Plan
 from ..runs import Run, write_tensors
-from ..settings import TrainSettings, check_signature, parse, read_yaml, yaml_lines
-from ..views import CentreCrop, View, Views
+from ..settings import TrainSettings
+from ..views import CentreCrop
 from ..views.render import normalisation
-from .encoder import Encoder, initial, store_size
+from .build import build_method, check, initial, read
+from .encoder import Encoder
 from .probe import Probe
 from .summary import finish
 
@@ -137,17 +136,9 @@ class Job:
         return "\n".join(f"{name:8} {text}" for name, text in lines.items())
 
 
-def read(data: str | Path, settings: TrainSettings) -> tuple[Dataset, Scan, int]:
-    """The data, what was found in it, and the side of a view in pixels."""
-    found = scan(data, labels=settings.labels, max_bad=settings.max_bad)
-    size = settings.size or (found.longest if found.longest <= 64 else 224)
-    dataset = load(data, size=store_size(size), labels=settings.labels, max_bad=settings.max_bad)
-    return dataset, found, size
-
-
 def prepare(data: str | Path, settings: TrainSettings, device: Device, say: Callable[[str], None]) -> Job:
     """Reads the data, builds the method and the plan; raises before any work what would go wrong after hours."""
-    dataset, found, size = read(data, settings)
+    dataset, found, size = read(data, settings, say)
     for name, reason in dataset.bad[:10]:
         say(f"skipped {safe_name(name)}: {reason}")
     train_part, held = dataset.split(settings.hold_out, seed=settings.seed)
@@ -195,32 +186,6 @@ def _run(job: Job, run: Run, line: Line, say: Callable[[str], None]) -> None:
     if rank() == 0:
         run.replace("encoder.safetensors", lambda path: write_tensors(path, model.encoder.state_dict()))
         finish(run, encoder, job.dataset, job.plan.samples, job.held, say)
-
-
-def check(settings: Mapping[str, object], config: str | Path | None = None) -> TrainSettings:
-    """Settings of a file and of the caller, who comes first, all checked; one UsageError tells everything wrong."""
-    stored = read_yaml(config) if config else {}
-    places = yaml_lines(config) if config else {}
-    where = {name: place for name, place in places.items() if name not in settings} or "settings"
-    checked = parse({**stored, **settings}, where=where, methods=METHODS)
-    check_signature(View, checked.view, where="view", reserved=("size",))
-    return checked
-
-
-def build_method(settings: TrainSettings, size: int, channels: int) -> Method:
-    """The method that the settings name, for views of `size` px of images with `channels` channels."""
-    function = METHODS[settings.method]
-    given = {"encoder": settings.encoder, "size": size, "channels": channels}
-    taken = inspect.signature(function).parameters
-    method = function(**{name: value for name, value in given.items() if name in taken}, **settings.method_settings)
-    if not settings.view:
-        return method
-    if not isinstance(method.views, Views):
-        raise UsageError(
-            f"the views of {settings.method} are its own", where="view", mend="leave out the settings view_..."
-        )
-    changed = check_signature(View, settings.view, where="view", reserved=("size",))
-    return replace(method, views=Views(*(replace(view, **changed) for view in method.views.views)))
 
 
 def _fitting_batch(settings: TrainSettings, count: int, say: Callable[[str], None]) -> int:
