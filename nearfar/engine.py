@@ -128,7 +128,7 @@ class Loop:
         return loss.item()
 
     def shrink(self, step: int, error: torch.OutOfMemoryError) -> None:
-        """Halves the chunk: less memory, same batch, same negatives. Among processes it must be set by hand, for all."""
+        """Halves the chunk: less memory, same batch, same negatives. Among several processes it is set by hand."""
         if not isinstance(self.model, Contrast) or self.model.chunk == 1 or world() > 1:
             raise DeviceError("out of memory", where=f"step {step}", mend="a smaller --chunk or --batch") from error
         self.model.chunk = (self.model.chunk or self.plan.batch // world()) // 2
