@@ -41,11 +41,8 @@ class Queue(nn.Module):
             )
 
     def rows(self) -> Tensor:
-        """The keys `[K, D]`, as they are before this step's are added.
-
-        A copy: the rows are overwritten in place after the step, while a graph may still hold them.
-        """
-        return self.keys.clone()
+        """The keys `[K, D]`, as they are before this step adds its own, in place, after its gradient."""
+        return self.keys
 
     def remember(self, slow: list[Tensor], batch: Batch) -> None:
         """Puts the unit keys of all processes in place of the oldest."""

@@ -196,23 +196,30 @@ def test_T12_K2_ctrl_c_and_sigterm_write_a_checkpoint(photos: Path, tmp_path: Pa
 
 @pytest.mark.slow
 def test_K1_killed_at_random_moments_the_weights_end_bit_identical(photos: Path, tmp_path: Path) -> None:
-    settings = ("--method", "moco", "--queue", 64, "--groups", 2, "--checkpoint-minutes", 0.001)
     kept = [one for one in TRAIN if one not in ("--hidden", "32")]
-    command = ["train", photos, *kept, *settings, "--epochs", 30]
+    settings = ("--method", "moco", "--queue", 64, "--groups", 2, "--checkpoint-minutes", 0.001, "--epochs", 150)
+    command = ["train", photos, *kept, *settings]
     nearfar(*command, "--out", tmp_path / "whole", cwd=tmp_path)
-    rng = np.random.default_rng(0)
+    rng, kills = np.random.default_rng(0), 0
     for _ in range(20):
         process = popen(*command, "--out", tmp_path / "killed", cwd=tmp_path)
-        try:
-            process.wait(timeout=5 + rng.uniform(0, 4))
-            break
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-    else:
-        nearfar(*command, "--out", tmp_path / "killed", cwd=tmp_path)
+        wait_for_change(tmp_path / "killed" / "metrics.jsonl", process)
+        time.sleep(rng.uniform(0, 1))
+        kills += process.poll() is None
+        process.kill()
+        process.communicate()
+    assert kills >= 5
+    done = nearfar(*command, "--out", tmp_path / "killed", cwd=tmp_path)
+    assert "going on from step" in done.stdout or "finished" in done.stdout
     whole, killed = (load_file(tmp_path / name / "encoder.safetensors") for name in ("whole", "killed"))
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
+
+
+def wait_for_change(path: Path, process: subprocess.Popen[str]) -> None:
+    """Until a file is written to, or the process has ended."""
+    start = time.time()
+    while process.poll() is None and not (path.exists() and path.stat().st_mtime > start):
+        time.sleep(0.02)
 
 
 def popen(*arguments: object, cwd: Path) -> subprocess.Popen[str]:

@@ -26,6 +26,7 @@ from nearfar.engine import Loop
 from nearfar.errors import Stopped, UsageError
 from nearfar.method import Batch, Contrast, Extract, Method
 from nearfar.methods import METHODS
+from nearfar.monitor import COLLAPSED_STD
 from nearfar.plan import Plan
 from nearfar.runs import Run
 from nearfar.views import CentreCrop, View, Views
@@ -88,6 +89,18 @@ def test_learns_a_toy(name: str, seed: int) -> None:
     toy_loop(model, data, epochs=EPOCHS.get(name, 20), peak=0.003)()
     after = knn_accuracy(features(model, data), data.labels)
     assert after > before + 0.15, (before, after)
+
+
+@every_method
+def test_T2_a_healthy_run_gives_no_alarm_in_20_seeds(name: str) -> None:
+    data = stripes(128)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        rows: list[dict[str, float]] = []
+        loop = toy_loop(Contrast(toy_method(name, encoder=Tiny(batch_norm=True))), data, epochs=10, report=rows.append)
+        loop.plan = replace(loop.plan, monitor_every=2, seed=seed)
+        loop()
+        assert rows[-1]["step"] == 20 and min(row["std"] for row in rows) > 2 * COLLAPSED_STD
 
 
 @every_method
