@@ -14,7 +14,8 @@ from .errors import NearfarError
 
 app = App(
     name="nearfar",
-    help="Learn embeddings of images without labels, see how good they are, and use them.",
+    help="Learn embeddings of images without labels, see how good they are, and use them. Errors are one line; --debug "
+    "shows where they come from.",
     version=__version__,
     result_action="return_value",
 )
@@ -165,6 +166,11 @@ def main() -> None:
         _fail("E-stopped stopped at once | | the same command again goes on from the last checkpoint", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if debug:
+            raise
+        what = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        _fail(f"E-bug {what} | nearfar | a mistake of ours: with --debug the same command shows where", 1)
 
 
 def _fail(message: str, code: int) -> None:

@@ -169,6 +169,14 @@ def test_D23_too_few_images(photos: Path, tmp_path: Path) -> None:
     assert "batch reduced from 500 to" in done.stdout
 
 
+def test_an_error_of_ours_is_one_line_and_debug_shows_where(tmp_path: Path) -> None:
+    broken = "import nearfar.doctor\nnearfar.doctor.checks = lambda: 1 / 0\n"
+    assert "--debug" in nearfar("doctor", cwd=tmp_path, code=1, prelude=broken).stderr
+    program = broken + "import sys; from nearfar.cli import main; sys.argv = ['nearfar', 'doctor', '--debug']; main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    assert "Traceback" in done.stderr and "ZeroDivisionError" in done.stderr
+
+
 def test_labels_are_asked_for_where_a_method_needs_them(photos: Path, tmp_path: Path) -> None:
     done = train(photos, tmp_path / "r", "--method", "supcon", "--labels", "false", cwd=tmp_path, code=3)
     assert "label" in done.stderr
