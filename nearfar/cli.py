@@ -114,6 +114,20 @@ def preview(data: str, /, *, out: Path = Path("preview.png"), images: int = 8, *
 
 
 @app.command
+def scan(data: str, /) -> None:
+    """Look at data without training: sizes, classes, unreadable files, duplicates.
+
+    Parameters
+    ----------
+    data
+        Images, as for train.
+    """
+    from .data import scan
+
+    print(scan(data).details())
+
+
+@app.command
 def methods(name: str | None = None, /) -> None:
     """List the methods with their five parts, or everything about one.
 

@@ -189,6 +189,8 @@ def test_preview_and_lists(photos: Path, tmp_path: Path) -> None:
     assert all(name in nearfar("methods", cwd=tmp_path).stdout for name in ("simclr", "moco", "supcon", "similarity"))
     assert "--temperature" in nearfar("methods", "simclr", cwd=tmp_path).stdout
     assert "--weight-decay" in nearfar("settings", cwd=tmp_path).stdout
+    told = nearfar("scan", photos, cwd=tmp_path).stdout
+    assert "80 images" in told and "broken.jpg: empty" in told and "cold: 40" in told
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from .decode import MAX_PIXELS
+from .names import safe_name
 from .source import Source
 from .sources import open_source
 from .survey import Survey, survey
@@ -118,6 +119,21 @@ class Scan:
         else:
             parts.append(f"{len(self.classes):,} class{'es' * (len(self.classes) != 1)} (from {self.labelled_by})")
         return "; ".join([", ".join(parts), *self.notes])
+
+    def details(self, *, most: int = 10) -> str:
+        """The summary and what is behind its numbers: classes, unreadable files, duplicates, odd shapes; `most` of each."""
+        listed = {
+            "classes": [f"{name}: {count:,}" for name, count in self.class_counts.items()],
+            "unreadable": [f"{name}: {reason}" for name, reason in self.bad],
+            "exact duplicates": [" = ".join(group) for group in self.duplicates],
+            "of extreme shape": self.extreme,
+            "not entered": [f"{name}: {reason}" for name, reason in self.skipped],
+        }
+        lines = [self.summary()]
+        for what, found in listed.items():
+            lines += [f"{what}:", *(f"  {safe_name(one)}" for one in found[:most])] if found else []
+            lines += [f"  and {len(found) - most:,} more"] if len(found) > most else []
+        return "\n".join(lines)
 
 
 def scan(
