@@ -121,7 +121,7 @@ class Scan:
         return "; ".join([", ".join(parts), *self.notes])
 
     def details(self, *, most: int = 10) -> str:
-        """The summary and what is behind its numbers: classes, unreadable files, duplicates, odd shapes; `most` of each."""
+        """The summary, and what is behind its numbers: classes, unreadable files, duplicates; `most` of each."""
         listed = {
             "classes": [f"{name}: {count:,}" for name, count in self.class_counts.items()],
             "unreadable": [f"{name}: {reason}" for name, reason in self.bad],
