@@ -55,6 +55,8 @@ def choose(device: str = "auto", precision: str = "auto") -> Device:
         else torch.device(kind if device == "auto" else device)
     )
     if chosen.type == "cuda":
+        if (chosen.index or 0) >= torch.cuda.device_count():
+            raise DeviceError(f"there are {torch.cuda.device_count()} GPUs", where=str(chosen), mend="--device cuda:0")
         torch.cuda.set_device(chosen)
     bf16 = precision == "bf16" or (precision == "auto" and _multiplies_bf16(chosen))
     return Device(chosen, torch.bfloat16 if bf16 else torch.float32)

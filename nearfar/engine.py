@@ -102,10 +102,10 @@ class Loop:
 
     def step(self, step: int, batch: Batch) -> float:
         """One step; returns the loss. Out of memory, it is done again, half as many samples in the encoder at once."""
-        torch.manual_seed(address(self.plan.seed, step, rank()))
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.lr(step)
         while True:
+            torch.manual_seed(address(self.plan.seed, step, rank()))
             try:
                 loss = self.backward(batch)
                 break

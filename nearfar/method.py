@@ -179,7 +179,7 @@ class Contrast(nn.Module):
         self._batch: Batch | None = None
 
     def forward(self, batch: Batch) -> Tensor:
-        """Loss of one batch, a scalar. The encoder runs in the ambient autocast, all after it in fp32."""
+        """Loss of one batch, a scalar. Encoder and head run in the ambient autocast, all after them in fp32."""
         online, slow = self.embed(batch)
         batch = batch.to(online[0].device)
         with torch.autocast(online[0].device.type, enabled=False):

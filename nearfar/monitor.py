@@ -53,8 +53,9 @@ def uniformity(z: Tensor) -> float:
 @torch.no_grad()
 def measure(online: list[Tensor], slow: list[Tensor], *, most: int = 512) -> dict[str, float]:
     """All four, on at most `most` images of the step; embeddings of cells `[B, L, D]` are averaged first."""
+    # On the CPU: singular values and pairwise distances are not there on every device.
     first, last = (
-        z[:most].float().flatten(1, -2).mean(1) if z.dim() > 2 else z[:most].float() for z in (online[0], slow[-1])
+        (z.flatten(1, -2).mean(1) if z.dim() > 2 else z).float().cpu() for z in (online[0][:most], slow[-1][:most])
     )
     return {
         "std": spread(first),

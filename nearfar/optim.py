@@ -196,7 +196,9 @@ def load_named_state(model: nn.Module, optimizer: Optimizer, tensors: dict[str, 
     state: dict[int, dict[str, Tensor]] = {}
     for name, (parameter, key) in expected.items():
         if key != UNTOUCHED:
-            state.setdefault(order[parameter], {})[key] = tensors[name].clone()
+            # In the parameter's own layout: fused optimisers walk through memory, whatever the strides say.
+            like = tensors[name] if key == "step" else parameter
+            state.setdefault(order[parameter], {})[key] = torch.empty_like(like).copy_(tensors[name])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

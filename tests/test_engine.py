@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from toy import SIDE, Tiny, stripes
 from nearfar import extract, methods, monitor, optim
 from nearfar.device import choose
 from nearfar.engine import Loop
-from nearfar.errors import DeviceError, HealthError
+from nearfar.errors import DeviceError, HealthError, Stopped
 from nearfar.method import Batch, Contrast, Extract, Pairs
 from nearfar.plan import Plan
 from nearfar.runs import Run
@@ -95,6 +98,31 @@ def test_T7_out_of_memory_shrinks_the_chunk_and_changes_no_loss(step: int) -> No
     loop_of(free, epochs=2, report=expected.append)()
     assert limited.chunk == 8 and "negatives stay" in said[0]
     assert [row["loss"] for row in found] == pytest.approx([row["loss"] for row in expected], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
+def test_K1_weights_in_channels_last_resume_bit_for_bit(name: str, tmp_path: Path) -> None:
+    """Fused optimisers walk through memory: state must come back in the layout of its weights."""
+
+    def run_loop(model: Contrast, epochs: int, run: Run | None = None) -> None:
+        loop = loop_of(model, epochs=epochs, run=run)
+        loop.optimizer = optim.build(model, name=name, lr=0.01, weight_decay=1e-3)
+        loop.plan = replace(loop.plan, epochs=6)
+        if epochs < 6:
+            loop.report = lambda row: os.kill(os.getpid(), signal.SIGTERM) if row["step"] == 8 else None
+        loop()
+
+    torch.manual_seed(0)
+    whole = model_of()
+    torch.nn.utils.convert_conv2d_weight_memory_format(whole, torch.channels_last)
+    first, second = copy.deepcopy(whole), copy.deepcopy(whole)
+    run_loop(whole, 6)
+    with Run.open_or_create(tmp_path / "run", settings={}, info={}) as run, pytest.raises(Stopped):
+        run_loop(first, 2, run)
+    with Run.open_or_create(tmp_path / "run", settings={}, info={}) as run:
+        run_loop(second, 6, run)
+    expected, found = whole.state_dict(), second.state_dict()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
 def test_the_plan_covers_every_sample_once_an_epoch() -> None:

@@ -80,10 +80,12 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of all names and contents, in order; 32 hexadecimal digits."""
+        """Hash of all names, contents and labels, in order; 32 hexadecimal digits."""
         total = hashlib.blake2b(digest_size=16)
         for name, value in zip(self.names, self.hashes, strict=True):
             total.update(name.encode("utf-8", "surrogateescape") + b"\0" + value.tobytes())
+        if self.labels is not None:
+            total.update(self.labels.tobytes())
         return total.hexdigest()
 
     def batch(self, indices: ArrayLike, *, seed: int = 0, epoch: int = 0) -> Batch:

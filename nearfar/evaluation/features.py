@@ -69,7 +69,7 @@ def features(
     for start in range(0, n, batch):
         indices = np.arange(start, min(start + batch, n), dtype=np.int64)
         part = dataset.batch(indices)
-        view = transform(part.inputs.to(device, non_blocking=True), part.sizes.to(device, non_blocking=True))
+        view = transform(part.inputs, part.sizes).to(device, non_blocking=True)
         with evaluation_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
             output = encode(view)
         if output.ndim != 2 or len(output) != len(indices):

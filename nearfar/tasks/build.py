@@ -16,7 +16,7 @@ from ..errors import UsageError
 from ..method import Method
 from ..methods import METHODS
 from ..randomness import address
-from ..settings import TrainSettings, check_signature, parse, read_yaml, yaml_lines
+from ..settings import TrainSettings, check_signature, parse, read_yaml, unknown, yaml_lines
 from ..views import View, Views
 
 Built = TypeVar("Built")
@@ -34,6 +34,10 @@ def check(settings: Mapping[str, object], config: str | Path | None = None) -> T
 
 def build_method(settings: TrainSettings, size: int, channels: int) -> Method:
     """The method that the settings name, for views of `size` px of images with `channels` channels."""
+    if settings.method not in METHODS:
+        raise unknown(
+            "method", settings.method, METHODS, where="the run's settings: register it in nearfar.METHODS first"
+        )
     function = METHODS[settings.method]
     given = {"encoder": settings.encoder, "size": size, "channels": channels}
     taken = inspect.signature(function).parameters

@@ -47,6 +47,8 @@ def evaluate(
     bank = encoder.load(data, labels=True)
     if test is None:
         learn, ask = bank.split(TEST_SHARE, seed=seed)
+        if not len(ask):
+            raise DataError("too few images a class to hold a fifth out", where=data, mend="give others with --test")
         train_part, test_part = bank.subset(learn), bank.subset(ask)
         say(f"{len(learn):,} images to learn from, {len(ask):,} to answer for (a fifth, drawn by class)")
     else:

@@ -16,6 +16,9 @@ from ..similarity import unit
 from ..views import CentreCrop
 from .encoder import Encoder
 
+MOST = 20_000
+"""Images of the training part that a finished run's own measure learns from."""
+
 RAW_SIDE = 32
 """Side, in pixels, of the images whose raw pixels are compared with the encoder's features."""
 
@@ -50,10 +53,13 @@ def finish(
 ) -> None:
     """Measures on the held-out part where there are labels, writes `report.html` and says what can be done next."""
     evaluation = None
-    if dataset.labels is not None and len(held) >= 2 * len(dataset.classes or ()):
-        evaluation = side_by_side(
-            encoder, dataset.subset(samples), dataset.subset(held), say, seed=run.settings["seed"]
-        )
+    if (
+        dataset.labels is not None
+        and len(np.unique(dataset.labels)) > 1
+        and len(held) >= 2 * len(dataset.classes or ())
+    ):
+        learn = dataset.subset(samples[:: -(-len(samples) // MOST)])
+        evaluation = side_by_side(encoder, learn, dataset.subset(held), say, seed=run.settings["seed"])
         run.write_json("evaluation.json", evaluation.as_dict())
         say(evaluation.as_text())
     report(run, evaluation, neighbours(encoder, dataset.subset(held if len(held) >= 12 else samples)))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from .. import optim
@@ -16,6 +17,7 @@ from ..console import Line
 from ..data import Dataset, Scan, safe_name
 from ..device import Device, choose, processes
 from ..distributed import rank, world
+from ..encoders.norm import BatchNorm
 from ..engine import Loop
 from ..errors import DataError, UsageError
 from ..method import Contrast, Method
@@ -152,6 +154,10 @@ def prepare(data: str | Path, settings: TrainSettings, device: Device, say: Call
             where=data,
             mend="put the images into one folder a class, or choose a method that needs none: --method simclr",
         )
+    if world() > 1 and any(
+        isinstance(m, _BatchNorm) and not isinstance(m, BatchNorm) for m in method.encoder.modules()
+    ):
+        say("the encoder's batch norm is not nearfar's: its statistics are those of each process")
     plan = Plan(
         samples=train_part,
         batch=batch,
@@ -168,7 +174,7 @@ def prepare(data: str | Path, settings: TrainSettings, device: Device, say: Call
 def _run(job: Job, run: Run, line: Line, say: Callable[[str], None]) -> None:
     """Trains, then writes encoder and report."""
     settings, line.total = job.settings, job.plan.total
-    if (run.path / "encoder.safetensors").exists():
+    if (run.path / "encoder.safetensors").exists() and (run.path / "report.html").exists():
         say(f"this run is finished: {run.path / 'report.html'}")
         return
     model = Contrast(job.method, chunk=settings.chunk).to(job.device.device)
@@ -197,11 +203,11 @@ def _fitting_batch(settings: TrainSettings, count: int, say: Callable[[str], Non
             mend=f"contrastive learning needs others to push away: at least {FEWEST} images for each process",
         )
     batch = min(settings.batch, count // world() * world())
-    if batch % world():
+    if batch % world() or batch < 2 * world():
         raise UsageError(
-            f"a batch of {batch} can't be shared among {world()} processes",
+            f"a batch of {batch} can't be shared among {world()} processes, two images each or more",
             where="batch",
-            mend=f"--batch {batch // world() * world()}",
+            mend=f"--batch {max(batch // world(), 2) * world()}",
         )
     if batch < settings.batch:
         say(f"batch reduced from {settings.batch} to {batch}: there are {count} images to train on")
