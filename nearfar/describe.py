@@ -8,6 +8,7 @@ import re
 from .method import Method
 from .methods import METHODS
 from .settings import TrainSettings, unknown
+from .views import View, Views
 
 
 def parts(method: Method) -> dict[str, str]:
@@ -16,7 +17,7 @@ def parts(method: Method) -> dict[str, str]:
     loss = method.loss
     arguments = ", ".join(f"{name}={value!r}" for name, value in getattr(loss, "keywords", {}).items())
     named = {
-        "views": repr(method.views),
+        "views": described_views(method),
         "encoder": type(method.encoder).__name__,
         "extraction": f"{type(method.extract.head).__name__} -> {extract}",
         "similarity": similarity_name(method),
@@ -27,6 +28,26 @@ def parts(method: Method) -> dict[str, str]:
     if method.memory is not None:
         named["memory"] = type(method.memory).__name__
     return named
+
+
+def described_views(method: Method) -> str:
+    """How many views, and what is set of each; equal ones are told once."""
+    if not isinstance(method.views, Views):
+        return getattr(method.views, "__name__", type(method.views).__name__)
+    told = [_settings(view) for view in method.views.views]
+    return f"{len(told)} x {told[0]}" if len(set(told)) == 1 else "; ".join(told)
+
+
+def _settings(view: View) -> str:
+    parts = [f"crop of {view.scale[0]:g} to {view.scale[1]:g} of the area, {view.size} px"]
+    chances = {
+        "flip": view.flip,
+        f"jitter {'/'.join(f'{j:g}' for j in view.jitter)}": view.jitter_p,
+        "grey": view.grey_p,
+        "blur": view.blur_p,
+        "solarise": view.solarise_p,
+    }
+    return ", ".join(parts + [f"{name} ({chance:g})" for name, chance in chances.items() if chance])
 
 
 def similarity_name(method: Method) -> str:
@@ -46,7 +67,10 @@ def method_table() -> str:
         rows = [f"  {part:11} {text}" for part, text in parts(method).items() if part != "encoder"]
         blocks.append("\n".join([f"{name}: {head}", *rows]))
     return "\n\n".join(
-        [*blocks, "Shown for views of 32 px. nearfar methods NAME tells all about one, with its settings."]
+        [
+            *blocks,
+            "Shown for views of 32 px; probabilities in brackets. nearfar methods NAME tells all about one, with its settings.",
+        ]
     )
 
 
