@@ -69,7 +69,7 @@ def method_table() -> str:
     return "\n\n".join(
         [
             *blocks,
-            "Shown for views of 32 px; probabilities in brackets. nearfar methods NAME tells all about one, with its settings.",
+            "Views of 32 px; probabilities in brackets. nearfar methods NAME tells all about one.",
         ]
     )
 
