@@ -171,7 +171,8 @@ def main() -> None:
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        _fail(f"E-usage {error} | {' '.join(arguments[:1])} | nearfar {' '.join(arguments[:1])} --help", 2)
+        known = [name for name in arguments[:1] if name in app]
+        _fail(f"E-usage {error} | {' '.join(arguments[:1])} | {' '.join(['nearfar', *known, '--help'])}", 2)
     except NearfarError as error:
         if debug:
             raise
