@@ -275,7 +275,30 @@ def test_parquet_struct_and_a_folder_of_shards(tmp_path) -> None:
     assert found.labels is not None and found.labels.tolist() == [1, 0, 1, 0]
     assert np.array_equal(found.images[3][:, :48], np.asarray(photo(seed=3)).transpose(2, 0, 1))
     pq.write_table(pa.table({"image": images, "label": ["a"] * 4}), tmp_path / "test.parquet")
-    refused(DataError, tmp_path, "parts test and train")
+    refused(DataError, tmp_path, "parts test and train", "all of them together", ":all")
+
+
+def test_parquet_parts_taken_together(tmp_path) -> None:
+    """Few-shot splits by class use every image of a class, whatever part it came in."""
+    for part, seeds, label in (("train", (0, 1, 2), ["b", "a", "b"]), ("test", (3, 0), ["c", "b"])):
+        images = [encoded(photo(seed=seed), "PNG") for seed in seeds]
+        pq.write_table(pa.table({"image": images, "label": label}), tmp_path / f"{part}.parquet")
+    found = load(f"{tmp_path}:all", size=64)
+    assert found.names == ["test.parquet:0", "test.parquet:1", "train.parquet:0", "train.parquet:1", "train.parquet:2"]
+    assert found.labels is not None and [(found.classes or [])[label] for label in found.labels] == list("cbbab")
+    assert np.array_equal(found.images[0][:, :48], np.asarray(photo(seed=3)).transpose(2, 0, 1))
+    assert np.array_equal(found.hashes[1], found.hashes[2]), "an image of both parts stays in both"
+    assert open_source(f"{tmp_path}:all").path == f"{tmp_path}:all"
+    refused(DataError, f"{tmp_path}:train", "no part ':train'", ":all")
+    refused(DataError, f"{tmp_path / 'train.parquet'}:all", "no part ':all'")
+    (tmp_path / "test.parquet").unlink()
+    assert len(load(f"{tmp_path}:all", size=64)) == 3
+
+
+def test_a_folder_of_images_has_no_parts(tmp_path) -> None:
+    refused(DataError, f"{folder(tmp_path / 'in', 'a.png')}:all", "no part ':all'", "name it alone")
+    (tmp_path / "empty").mkdir()
+    refused(DataError, f"{tmp_path / 'empty'}:all", "found nothing")
 
 
 def test_parquet_of_the_hugging_face_hub(tmp_path) -> None:

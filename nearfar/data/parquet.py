@@ -26,18 +26,21 @@ _MEND = (
 )
 
 
-def read_parquet(path: Path, files: list[Path]) -> Source:
+def read_parquet(path: Path, files: list[Path], *, all_parts: bool = False) -> Source:
     """The rows of one or several Parquet files, in the order of their names.
 
     Args:
         path: As the user named it.
         files: The files.
+        all_parts: Whether files of several parts, such as train and test, are taken as one set.
 
     Raises:
-        DataError: A file that is cut short, no image column, a wrong type, missing or contradictory labels.
+        DataError: A file that is cut short, no image column, a wrong type, missing or contradictory labels, several
+            parts that were not asked for.
     """
-    _refuse_mixed_parts(path, files)
     files = sorted(files)
+    if not all_parts:
+        _refuse_mixed_parts(path, files)
     readers = [_open(file) for file in files]
     columns = [_image_column(reader, file) for reader, file in zip(readers, files, strict=True)]
     names = _names(readers, files)
@@ -54,7 +57,7 @@ def read_parquet(path: Path, files: list[Path]) -> Source:
             start = max(0, start - rows)
 
     return Source(
-        path=str(path),
+        path=str(path) + (":all" if all_parts else ""),
         names=names,
         key=quick_key(path, facts),
         blocks=blocks,
@@ -70,7 +73,7 @@ def _refuse_mixed_parts(path: Path, files: list[Path]) -> None:
         raise DataError(
             f"the folder holds the parts {' and '.join(parts)} of a data set",
             where=path,
-            mend=f"name one, such as {path / files[0].name}",
+            mend=f"name one, such as {path / files[0].name}, or take all of them together: {path}:all",
         )
 
 

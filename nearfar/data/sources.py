@@ -22,7 +22,8 @@ def open_source(path: str | Path, *, labels: bool | None = None, follow_links: b
     """The images that `path` stands for; see `nearfar.data.load` for its kinds.
 
     Args:
-        path: Folder, file, or `digits`. `:part` after `digits` or a manifest takes one part of it.
+        path: Folder, file, or `digits`. `:part` after `digits` or a manifest takes one part of it, `:all` after a
+            folder of Parquet files all of them together, whatever parts they are.
         labels: True: labels are needed; False: none are taken; None: taken where they are evident.
         follow_links: Whether symbolic links out of the folder are followed.
 
@@ -55,14 +56,12 @@ def _read(text: str, labels: bool | None, follow_links: bool) -> Source:
     if not os.path.exists(path):
         raise DataError("nothing there", where=text, mend=f"data are {_KINDS}")
     if path.is_dir():
-        return _read_directory(path, labels, follow_links)
+        return _read_directory(path, part, labels, follow_links)
     suffix = path.suffix.lower()
     if suffix in manifest.SUFFIXES:
         return read_manifest(path, part=part)
     if part is not None:
-        raise DataError(
-            f"only digits and manifests have parts such as ':{part}'", where=text, mend=f"name {path} alone"
-        )
+        raise _no_part(part, path)
     if suffix in (".parquet", ".pq"):
         return read_parquet(path, [path])
     if suffix in (".npy", ".npz"):
@@ -72,11 +71,21 @@ def _read(text: str, labels: bool | None, follow_links: bool) -> Source:
     )
 
 
-def _read_directory(path: Path, labels: bool | None, follow_links: bool) -> Source:
+def _read_directory(path: Path, part: str | None, labels: bool | None, follow_links: bool) -> Source:
     source = read_folder(path, labels=labels, follow_links=follow_links)
+    files = [file for pattern in ("*.parquet", "*.pq") for file in path.glob(pattern) if file.name[0] != "."]
+    if part is not None and (source is not None or part != "all"):
+        raise _no_part(part, path)
     if source is not None:
         return source
-    files = [file for pattern in ("*.parquet", "*.pq") for file in path.glob(pattern) if file.name[0] != "."]
     if files:
-        return read_parquet(path, files)
+        return read_parquet(path, files, all_parts=part is not None)
     raise nothing_found(path, list_folder(path, follow_links=follow_links))
+
+
+def _no_part(part: str, path: Path) -> DataError:
+    return DataError(
+        f"no part ':{part}' here",
+        where=path,
+        mend="name it alone; digits and manifests have parts, a folder of Parquet files has ':all'",
+    )
