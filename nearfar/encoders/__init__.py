@@ -10,24 +10,30 @@ from functools import partial
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from .conv4 import Conv4
 from .foreign import Foreign, timm_encoder
 from .resnet import ResNet
+from .resnet12 import FORMS, ResNet12
 from .small import Small
 
-ENCODERS: dict[str, Callable[..., ResNet | Small]] = {
+Named = ResNet | Small | ResNet12 | Conv4
+ENCODERS: dict[str, Callable[..., Named]] = {
     "small": Small,
     "resnet18": partial(ResNet, 18),
     "resnet34": partial(ResNet, 34),
     "resnet50": partial(ResNet, 50),
     "resnet101": partial(ResNet, 101),
     "resnet152": partial(ResNet, 152),
+    "conv4": partial(Conv4, True),
+    "conv4-pool": partial(Conv4, False),
+    **{form: partial(ResNet12, form) for form in FORMS},
 }
 """Name -> function of `channels`, `size` and `factor`. `NAME-x2` is the same with twice the channels."""
 
-SMALLEST = 8  # pixels: three halvings leave one position
+SMALLEST = 8  # pixels: three halvings leave one position; some encoders need more
 
 
-Net = ResNet | Small | Foreign
+Net = Named | Foreign
 """What `build` gives: a module with `width`."""
 
 
@@ -48,7 +54,7 @@ def build(spec: str | nn.Module, *, channels: int, size: int) -> Net:
         >>> build("small", channels=1, size=28).width
         256
     """
-    if isinstance(spec, (ResNet, Small, Foreign)):
+    if isinstance(spec, Net):
         return spec
     if isinstance(spec, nn.Module):
         return Foreign(spec, channels=channels, size=size)

@@ -24,7 +24,8 @@ class Draw(NamedTuple):
     """All that is random in one view of B images. No field depends on the device or the engine that carries it out.
 
     Attributes:
-        boxes: Crop in pixels of the input, int32 `[B, 4]`: top, left, height, width; inside the valid part, sides >= 1.
+        boxes: Crop in pixels of the input, int32 `[B, 4]`: top, left, height, width; sides >= 1. It reaches beyond the
+            image where the view has a margin: top and left may be negative.
         flip: True where the crop is mirrored left to right, bool `[B]`.
         order: Colour operations in the order of their application, int8 `[B, 4]`, a permutation of
             0 brightness, 1 contrast, 2 saturation, 3 hue.
@@ -33,6 +34,7 @@ class Draw(NamedTuple):
         grey: True where the colours are replaced by their grey value, bool `[B]`.
         sigma: Standard deviation of the Gaussian blur in output pixels, float32 `[B]`; 0: no blur.
         solarise: True where values at or above the threshold are inverted, bool `[B]`.
+        valid: Height and width of the image, int32 `[B, 2]`; what a crop takes from beyond them is black.
     """
 
     boxes: NDArray[np.int32]
@@ -42,22 +44,28 @@ class Draw(NamedTuple):
     grey: NDArray[np.bool_]
     sigma: NDArray[np.float32]
     solarise: NDArray[np.bool_]
+    valid: NDArray[np.int32]
 
 
 def plain(boxes: NDArray[np.int32]) -> Draw:
     """A draw that crops and does nothing else.
 
     Args:
-        boxes: Top, left, height, width, int32 `[B, 4]`.
+        boxes: Top, left, height, width, int32 `[B, 4]`, inside the image.
     """
     count = len(boxes)
     off = np.zeros(count, np.bool_)
     order = np.tile(ORDERS[0], (count, 1))
-    return Draw(boxes, off, order, np.tile(NEUTRAL, (count, 1)), off, np.zeros(count, np.float32), off)
+    valid = boxes[:, :2] + boxes[:, 2:]
+    return Draw(boxes, off, order, np.tile(NEUTRAL, (count, 1)), off, np.zeros(count, np.float32), off, valid)
 
 
 def crops(
-    uniform: NDArray[np.float64], sizes: NDArray[np.int64], scale: tuple[float, float], ratio: tuple[float, float]
+    uniform: NDArray[np.float64],
+    sizes: NDArray[np.int64],
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    pad: float = 0.0,
 ) -> NDArray[np.int32]:
     """Random resized crops: area uniform, log of width / height uniform, position uniform among those that fit.
 
@@ -69,11 +77,15 @@ def crops(
         sizes: Valid height and width, int64 `[B, 2]`, >= 1.
         scale: Smallest and largest share of the image's area, in (0, 1].
         ratio: Smallest and largest width / height, > 0.
+        pad: Margin around the image, as a share of its height above and below and of its width at the sides, >= 0,
+            rounded to whole pixels. Area is that of the image with its margin, before rounding, so that a crop of
+            `1 / (1 + 2 pad)^2` of it is exactly as large as a square image.
 
     Source: Szegedy et al. 2015, section 6, https://arxiv.org/abs/1409.4842.
     """
-    full_height, full_width = sizes[:, 0], sizes[:, 1]
-    area = (full_height * full_width)[:, None] * _between(uniform[:, AREA], *scale)
+    margin = np.rint(pad * sizes).astype(np.int64)
+    full_height, full_width = (sizes + 2 * margin).T
+    area = sizes.prod(1)[:, None] * _between(uniform[:, AREA], *scale) * (1 + 2 * pad) ** 2
     aspect = np.exp(_between(np.ascontiguousarray(uniform[:, RATIO]), *np.log(ratio)))
     widths, heights = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
     fits = (widths >= 1) & (heights >= 1) & (widths <= full_width[:, None]) & (heights <= full_height[:, None])
@@ -85,7 +97,7 @@ def crops(
     width = np.where(found, widths[rows, first], central_width)
     top = np.where(found, np.floor(uniform[:, TOP] * (full_height - height + 1)), (full_height - height) // 2)
     left = np.where(found, np.floor(uniform[:, LEFT] * (full_width - width + 1)), (full_width - width) // 2)
-    return np.stack([top, left, height, width], axis=1).astype(np.int32)
+    return np.stack([top - margin[:, 0], left - margin[:, 1], height, width], axis=1).astype(np.int32)
 
 
 def colours(uniform: NDArray[np.float64], jitter: tuple[float, ...], probability: float) -> NDArray[np.float32]:

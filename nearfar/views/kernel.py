@@ -71,9 +71,10 @@ def _taps(length, flip, first, weights):
 
 
 @inlined
-def _resample(image, box, flip, planes, first, weights, row, rows):
+def _resample(image, valid, box, flip, planes, first, weights, row, rows):
     """Crop, antialiased resize and mirror: uint8 `[C, H, W]` to `[0, 1]`. Across first, then down.
 
+    Pixels beyond `valid`, height and width of the image, are 0 and their memory is not read.
     first: int32 `[2, S]`; weights: `[2, taps, S]`; row: one source row and room for the taps; rows: `[H, S]`.
     """
     top, left, height, width = box[0], box[1], box[2], box[3]
@@ -81,14 +82,20 @@ def _resample(image, box, flip, planes, first, weights, row, rows):
     taps_across = _taps(width, flip, first[1], weights[1])
     size = planes.shape[2]
     at = first[1]
-    row[width : width + taps_across] = ZERO
+    begin = min(max(-left, 0), width)
+    end = max(min(valid[1] - left, width), begin)
+    row[:begin] = ZERO
+    row[end : width + taps_across] = ZERO
+    inside = row[begin:end]
     for channel in range(image.shape[0]):
         for y in range(height):
-            source = image[channel, top + y, left : left + width]
-            for x in range(width):
-                row[x] = f32(source[x]) * UNIT
             target = rows[y]
             target[:] = ZERO
+            if top + y < 0 or top + y >= valid[0]:
+                continue
+            source = image[channel, top + y, left + begin : left + end]
+            for x in range(end - begin):
+                inside[x] = f32(source[x]) * UNIT
             for tap in range(taps_across):
                 weight = weights[1, tap]
                 for x in range(size):
@@ -262,16 +269,19 @@ def views(images, draw, size, radius, threshold, mean, scale, channels_last, beg
     float32 `[C]`, scale one over the standard deviation; output: float32 `[B, C * S * S]`, in memory as
     `[B, S, S, C]` if channels_last, otherwise `[B, C, S, S]`.
     """
-    channels, height, width = images.shape[1:]
-    most_taps = 2 * (max(height, width) // size + 1) + 2
+    channels = images.shape[1]
+    longest = 1
+    for b in range(begin, end):
+        longest = max(longest, draw.boxes[b, 2], draw.boxes[b, 3])
+    most_taps = 2 * (longest // size + 1) + 2
     planes = np.empty((channels, size, size), np.float32)
     first = np.empty((2, size), np.int32)
     weights = np.empty((2, most_taps, size), np.float32)
     bell = np.empty(radius + 1, np.float32)
-    row = np.empty(max(width + most_taps, size + 2 * radius), np.float32)
-    rows = np.empty((max(height, size), size), np.float32)
+    row = np.empty(max(longest + most_taps, size + 2 * radius), np.float32)
+    rows = np.empty((max(longest, size), size), np.float32)
     for b in range(begin, end):
-        _resample(images[b], draw.boxes[b], draw.flip[b], planes, first, weights, row, rows)
+        _resample(images[b], draw.valid[b], draw.boxes[b], draw.flip[b], planes, first, weights, row, rows)
         _jitter(planes, draw.order[b], draw.factors[b])
         if draw.grey[b] and channels == 3:
             _saturation(planes, ZERO)

@@ -122,12 +122,10 @@ def _checked(images: Tensor | NDArray[np.uint8], draw: Draw) -> NDArray[np.uint8
             where="images",
             mend="pass the pixels as stored, 0 to 255, as a batch",
         )
-    top, left, height, width = draw.boxes.T
-    inside = (np.minimum(top, left) >= 0) & (np.minimum(height, width) >= 1)
-    inside &= (top + height <= array.shape[2]) & (left + width <= array.shape[3])
-    if any(len(field) != len(array) for field in draw) or not inside.all():
+    sound = (draw.boxes[:, 2:] >= 1) & (draw.valid >= 0) & (draw.valid <= array.shape[2:])
+    if any(len(field) != len(array) for field in draw) or not sound.all():
         raise UsageError(
-            f"the draw is of {len(draw.boxes)} samples, or its crops leave the {list(array.shape)} images",
+            f"the draw is of {len(draw.boxes)} samples, or its images leave the {list(array.shape)} canvas",
             where="draw",
             mend="draw with the ids and sizes of the batch that the images came from",
         )

@@ -5,9 +5,9 @@ Semantics of each operation are those of torchvision.transforms.v2.functional on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,8 +28,10 @@ class View:
 
     Args:
         size: Side of the view, pixels.
-        scale: Smallest and largest share of the image's area in the crop, in (0, 1].
+        scale: Smallest and largest share of the image's area in the crop, in (0, 1]; of the area with the margin.
         ratio: Smallest and largest width / height of the crop, > 0.
+        pad: Black margin put around the image before the crop: its share of the height above and below, of the width
+            at the sides, in [0, 1], rounded to whole pixels.
         flip: Probability of mirroring left to right.
         jitter: Half-ranges of brightness, contrast, saturation (factor in `[max(0, 1 - j), 1 + j]`) and hue (turns in
             `[-j, j]`, at most 0.5). The four are applied in random order, values cut to [0, 1] after each.
@@ -63,6 +65,7 @@ class View:
     size: int
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    pad: float = 0.0
     flip: float = 0.5
     jitter: tuple[float, float, float, float] = (0.8, 0.8, 0.8, 0.2)
     jitter_p: float = 0.8
@@ -88,7 +91,7 @@ class View:
                 faults.append(f"{name}={pair!r}: smallest and largest value, above 0{limit}")
         if len(self.jitter) != 4 or not (all(0 <= j < float("inf") for j in self.jitter) and self.jitter[3] <= 0.5):
             faults.append(f"jitter={self.jitter!r}: brightness, contrast, saturation, hue, each >= 0, hue at most 0.5")
-        for name in ("flip", "jitter_p", "grey_p", "blur_p", "solarise_p", "threshold"):
+        for name in ("pad", "flip", "jitter_p", "grey_p", "blur_p", "solarise_p", "threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 faults.append(f"{name}={getattr(self, name)!r}: between 0 and 1")
         return faults
@@ -119,13 +122,14 @@ class View:
         low, high = self.sigma
         sigma = np.where(uniform[:, BLUR] < self.blur_p, low + (high - low) * uniform[:, SIGMA], 0.0)
         return Draw(
-            boxes=crops(uniform, sizes, self.scale, self.ratio),
+            boxes=crops(uniform, sizes, self.scale, self.ratio, self.pad),
             flip=uniform[:, FLIP] < self.flip,
             order=ORDERS[(uniform[:, ORDER] * len(ORDERS)).astype(np.int64)],
             factors=colours(uniform, self.jitter, self.jitter_p),
             grey=uniform[:, GREY] < self.grey_p,
             sigma=sigma.astype(np.float32),
             solarise=uniform[:, SOLARISE] < self.solarise_p,
+            valid=sizes.astype(np.int32),
         )
 
     def apply(self, images: Tensor | NDArray[np.uint8], draw: Draw, *, channels_last: bool = False) -> Tensor:
@@ -161,6 +165,33 @@ class View:
             )
 
 
+def random_crop(size: int, *, pad: float, **settings: Any) -> View:
+    """The view of supervised and few-shot training: a black margin, a crop as large as the image, mirroring.
+
+    On images of `size` x `size` pixels it is torchvision's `RandomCrop(size, padding=pad * size)` and
+    `RandomHorizontalFlip()`: no pixel is resampled. Square images of another size are cropped likewise, then resized;
+    of oblong ones the crop is a square of the same area, or where that does not fit the largest one, centred.
+
+    Args:
+        size: Side of the view, pixels.
+        pad: As in `View`; 1/8 for 4 of 32 pixels.
+        settings: As in `View`; jitter, grey and blur are off unless their probabilities are given.
+
+    Raises:
+        UsageError: A value out of its range.
+
+    Example:
+        >>> view = random_crop(32, pad=1 / 8)
+        >>> view.scale, view.jitter_p
+        ((0.64, 0.64), 0.0)
+        >>> view.draw([0, 1], [[32, 32]] * 2, seed=0, epoch=0, view=0).boxes.tolist()
+        [[-3, 3, 32, 32], [-4, 1, 32, 32]]
+    """
+    share = 1 / (1 + 2 * max(pad, 0.0)) ** 2  # of a margin below 0 View complains
+    plainly: dict[str, Any] = {"jitter_p": 0.0, "grey_p": 0.0, "blur_p": 0.0}
+    return View(size=size, pad=pad, scale=(share, share), ratio=(1.0, 1.0), **(plainly | settings))
+
+
 @dataclass(frozen=True, init=False, repr=False)
 class Views:
     """The first part of a method: a list of views of every image, `Batch -> list` of float32 `[B, C, size, size]`.
@@ -176,6 +207,10 @@ class Views:
 
     def __init__(self, *views: View) -> None:
         object.__setattr__(self, "views", views)
+
+    def changed(self, **fields: object) -> Views:
+        """The same with other fields in every view."""
+        return Views(*(replace(view, **fields) for view in self.views))
 
     def __call__(self, batch: Batch) -> list[Tensor]:
         """The views of a batch, in order."""
