@@ -14,6 +14,9 @@ from rich.text import Text
 PLAIN_SECONDS, PROBE_SECONDS = 30.0, 10.0
 """Seconds between plain lines where there is no terminal: of any row, of one with the end of an epoch."""
 
+PROBES = {"knn": "kNN", "match": "match", "one_shot": "5-way 1-shot"}
+"""Measures of the probe at the end of an epoch, and what they are called."""
+
 
 class Line:
     """Shows rows of metrics; `say` prints a message above the line."""
@@ -43,7 +46,7 @@ class Line:
         """Shows a row; numbers that a row lacks are shown as they were."""
         self.known |= row
         text = describe(self.known, self.total)
-        pause = PROBE_SECONDS if {"knn", "match"} & row.keys() else PLAIN_SECONDS
+        pause = PROBE_SECONDS if PROBES.keys() & row.keys() else PLAIN_SECONDS
         if self.live is not None:
             self.live.update(Text(text))
         elif time.monotonic() - self.shown >= pause or row["step"] == self.total:
@@ -72,10 +75,9 @@ def describe(row: dict[str, float], total: int) -> str:
     if "std" in row:
         light = "" if row["std"] > 0.2 else " LOW"
         parts += [f"std {row['std']:.2f}{light}", f"rank {row['rank']:.0f}"]
-    if "knn" in row:
-        parts.append(f"kNN {row['knn']:.1%} (chance {row['knn_chance']:.1%})")
-    elif "match" in row:
-        parts.append(f"match {row['match']:.1%} (chance {row['match_chance']:.1%})")
+    for name, called in PROBES.items():
+        if name in row:
+            parts.append(f"{called} {row[name]:.1%} (chance {row[name + '_chance']:.1%})")
     parts.append(f"{row['images_per_second']:,.0f} images/s")
     if row["data_wait"] > 0.2:
         parts.append(f"data wait {row['data_wait']:.0%}")

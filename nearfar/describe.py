@@ -5,24 +5,28 @@ from __future__ import annotations
 import inspect
 import re
 
-from .method import Method
+from .method import Loss, Method
 from .methods import METHODS
 from .settings import TrainSettings, unknown
+from .similarity import Similarity
 from .views import View, Views
 
 
 def parts(method: Method) -> dict[str, str]:
     """The five parts of a method, each in a few words, and teacher and memory where it has them."""
     extract = getattr(method.extract.pair, "__name__", type(method.extract.pair).__name__)
-    loss = method.loss
-    arguments = ", ".join(f"{name}={value!r}" for name, value in getattr(loss, "keywords", {}).items())
+    measures = method.similarity if isinstance(method.similarity, tuple) else (method.similarity,)
+    losses = method.loss if isinstance(method.loss, tuple) else (method.loss,)
     named = {
         "views": described_views(method),
         "encoder": type(method.encoder).__name__,
         "extraction": f"{type(method.extract.head).__name__} -> {extract}",
-        "similarity": similarity_name(method),
-        "loss": f"{getattr(loss, 'func', loss).__name__}({arguments})",
+        "similarity": ", ".join(map(similarity_name, measures)),
+        "loss": " + ".join(map(_loss, losses)),
     }
+    if method.episode is not None:
+        shape = method.episode
+        named["episodes"] = f"{shape.tasks} x {shape.ways} ways, {shape.shots} shots, {shape.queries} queries"
     if method.teacher is not None:
         named["teacher"] = f"slow copy, {method.teacher.decay}"
     if method.memory is not None:
@@ -32,9 +36,12 @@ def parts(method: Method) -> dict[str, str]:
 
 def described_views(method: Method) -> str:
     """How many views, and what is set of each; equal ones are told once."""
-    if not isinstance(method.views, Views):
+    views = getattr(method.views, "views", None)
+    if views is None:
         return getattr(method.views, "__name__", type(method.views).__name__)
-    told = [_settings(view) for view in method.views.views]
+    told = [_settings(view) for view in views]
+    if not isinstance(method.views, Views):
+        return f"{type(method.views).__name__}: {'; '.join(told)}"
     return f"{len(told)} x {told[0]}" if len(set(told)) == 1 else "; ".join(told)
 
 
@@ -50,12 +57,22 @@ def _settings(view: View) -> str:
     return ", ".join(parts + [f"{name} ({chance:g})" for name, chance in chances.items() if chance])
 
 
-def similarity_name(method: Method) -> str:
-    """Name of the similarity in `nearfar.similarity`."""
+def similarity_name(measure: Similarity) -> str:
+    """Name of a similarity in `nearfar.similarity`."""
     from . import similarity
 
-    names = [name for name, value in vars(similarity).items() if value is method.similarity]
-    return names[0] if names else type(method.similarity).__name__
+    names = [name for name, value in vars(similarity).items() if value is measure]
+    return names[0] if names else type(measure).__name__
+
+
+def _loss(loss: Loss) -> str:
+    arguments = ", ".join(f"{name}={_plain(value)}" for name, value in getattr(loss, "keywords", {}).items())
+    function = getattr(loss, "func", loss)
+    return f"{getattr(function, '__name__', type(function).__name__)}({arguments})"
+
+
+def _plain(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else repr(value)
 
 
 def method_table() -> str:

@@ -97,8 +97,7 @@ class Loop:
 
     def batch(self, step: int) -> Batch:
         """The batch of a step, on the device."""
-        epoch = step // self.plan.steps_per_epoch
-        return self.dataset.batch(self.plan.indices(step), seed=self.plan.seed, epoch=epoch)
+        return self.dataset.batch(self.plan.indices(step), seed=self.plan.seed, epoch=self.plan.address(step))
 
     def step(self, step: int, batch: Batch) -> float:
         """One step; returns the loss. Out of memory, it is done again, half as many samples in the encoder at once."""

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from .encoders.chunks import encode_in_chunks
+from .episode import Shape
+from .errors import UsageError
 from .similarity import Similarity
 
 
@@ -32,7 +34,7 @@ class Batch:
         ids: Number of each sample in its data set, int64 `[B]`.
         labels: Class of each sample, int64 `[B]`, or None.
         seed: Seed of the run.
-        epoch: Epoch, from 0.
+        epoch: Epoch, from 0; of an episodic run the step, since an image may be in many episodes of an epoch.
     """
 
     inputs: Tensor
@@ -60,6 +62,8 @@ class Pairs:
         positive: A positive of each anchor that is not in `other`, `[..., N, D]`, or None.
         anchor_slot: int64 `[..., N]`; where it equals `other_slot` the pair is left out (an embedding and itself).
         other_slot: int64 `[..., M]`.
+        target: Share that each other should have of each anchor, `[..., N, M]`, in place of keys, where the others are
+            few (classes, prototypes).
         weight: Factor of this comparison in the sum of losses.
         gather: True where `other` is this process's part of a global batch; the loss completes it from all processes.
             False where `other` is complete as it stands (queue, bank, prototypes, episode).
@@ -72,6 +76,7 @@ class Pairs:
     positive: Tensor | None = None
     anchor_slot: Tensor | None = None
     other_slot: Tensor | None = None
+    target: Tensor | None = None
     weight: float = 1.0
     gather: bool = True
 
@@ -116,10 +121,15 @@ class Teacher:
     Args:
         decay: In [0, 1], or a function of progress in [0, 1] (steps done over all steps).
         views: Numbers of the views that the teacher sees; None: all.
+        net: Another network in place of the copy, which stays as it is: encoder and head of an earlier run.
     """
 
     decay: float | Callable[[float], float] = 0.999
     views: tuple[int, ...] | None = None
+    net: tuple[nn.Module, nn.Module] | None = None
+
+
+Loss = Callable[[Pairs, Similarity], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +140,12 @@ class Method:
         views: `Batch -> list` of float tensors, one a view.
         encoder: View -> list of feature maps `[B, C, h, w]` or vectors `[B, C]`, deepest last.
         extract: Embeddings and pairs.
-        similarity: See `nearfar.similarity`.
-        loss: `(Pairs, Similarity) -> scalar`; an `nn.Module` where it has weights (a learned temperature).
+        similarity: See `nearfar.similarity`. A tuple where a method makes several comparisons, one for each of them.
+        loss: `(Pairs, Similarity) -> scalar`; an `nn.Module` where it has weights (a learned temperature). A tuple as
+            above.
         teacher: Slow copy that supplies the other side, or None.
         memory: Module that keeps embeddings of earlier steps, or None.
+        episode: Shape of the episodes that a batch is made of, or None: any samples.
 
     Example:
         >>> from dataclasses import replace
@@ -144,10 +156,11 @@ class Method:
     views: Callable[[Batch], list[Tensor]]
     encoder: nn.Module
     extract: Extract
-    similarity: Similarity
-    loss: Callable[[Pairs, Similarity], Tensor]
+    similarity: Similarity | tuple[Similarity, ...]
+    loss: Loss | tuple[Loss, ...]
     teacher: Teacher | None = None
     memory: Memory | None = None
+    episode: Shape | None = None
 
 
 class Contrast(nn.Module):
@@ -167,16 +180,27 @@ class Contrast(nn.Module):
     def __init__(self, method: Method, *, chunk: int | None = None) -> None:
         super().__init__()
         method = copy.deepcopy(method)
-        self.views, self.chunk = method.views, chunk
+        self.views, self.chunk, self.episode = method.views, chunk, method.episode
         self.encoder, self.head = method.encoder, method.extract.head
         self.pair, self.similarity, self.loss = method.extract.pair, method.similarity, method.loss
+        several = [part for part in (self.similarity, self.loss) if isinstance(part, tuple)]
+        self.weighted = nn.ModuleList(term for part in several for term in part if isinstance(term, nn.Module))
         self.online_views, self.memory, self.teacher = method.extract.views, method.memory, method.teacher
         self.slow = nn.ModuleList()
         if method.teacher is not None:
-            self.slow.extend(copy.deepcopy(nn.ModuleList([self.encoder, self.head])).requires_grad_(False))
+            nets = method.teacher.net or copy.deepcopy((self.encoder, self.head))
+            self.slow.extend(net.requires_grad_(False) for net in nets)
+            self.train()
         self.seen: tuple[list[Tensor], list[Tensor]] | None = None  # embeddings of the last step, for monitors
         self.chance: float | None = None  # loss of embeddings that say nothing
         self._batch: Batch | None = None
+
+    def train(self, mode: bool = True) -> Contrast:
+        """A teacher that is the result of an earlier run stays in evaluation mode."""
+        super().train(mode)
+        if self.teacher is not None and self.teacher.net is not None:
+            self.slow.eval()
+        return self
 
     def forward(self, batch: Batch) -> Tensor:
         """Loss of one batch, a scalar. Encoder and head run in the ambient autocast, all after them in fp32."""
@@ -184,11 +208,24 @@ class Contrast(nn.Module):
         batch = batch.to(online[0].device)
         with torch.autocast(online[0].device.type, enabled=False):
             pairs = self.pair(online, slow, batch, self.memory)
+            terms = self.terms(pairs)
             if self.chance is None:
-                self.chance = sum(float(chance(p, self.loss, self.similarity)) for p in pairs)
+                self.chance = sum(float(chance(*term)) for term in terms)
             self.seen = [z.detach() for z in online], [z.detach() for z in slow]
             self._batch = batch
-            return torch.stack([p.weight * self.loss(p, self.similarity) for p in pairs]).sum()
+            return torch.stack([p.weight * loss(p, similarity) for p, loss, similarity in terms]).sum()
+
+    def terms(self, pairs: list[Pairs]) -> list[tuple[Pairs, Loss, Similarity]]:
+        """Each comparison with its own loss and similarity."""
+        losses = self.loss if isinstance(self.loss, tuple) else (self.loss,) * len(pairs)
+        measures = self.similarity if isinstance(self.similarity, tuple) else (self.similarity,) * len(pairs)
+        if not len(pairs) == len(losses) == len(measures):
+            raise UsageError(
+                f"{len(pairs)} comparisons with {len(losses)} losses and {len(measures)} similarities",
+                where="method",
+                mend="one loss and one similarity for all, or a tuple with one for each comparison",
+            )
+        return list(zip(pairs, losses, measures, strict=True))
 
     def embed(self, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
         """Embeddings of each view from the trained network, and from the teacher (or the same again), fp32 or fp64."""
@@ -215,8 +252,15 @@ class Contrast(nn.Module):
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
-        """Moves the teacher and fills the memory; called once after each optimiser step, `progress` in [0, 1]."""
-        if self.teacher is not None:
+        """Moves the teacher, fills the memory and tells the encoder's layers that ramp (DropBlock) how far the run is.
+
+        Called once after each optimiser step, `progress` in [0, 1].
+        """
+        for module in self.encoder.modules():
+            advance = getattr(module, "advance", None)
+            if advance is not None:
+                advance(progress)
+        if self.teacher is not None and self.teacher.net is None:
             decay = self.teacher.decay(progress) if callable(self.teacher.decay) else self.teacher.decay
             online = [*self.encoder.parameters(), *self.head.parameters()]
             for slow, trained in zip(self.slow.parameters(), online, strict=True):
@@ -226,6 +270,10 @@ class Contrast(nn.Module):
 
 
 @torch.no_grad()
-def chance(pairs: Pairs, loss: Callable[[Pairs, Similarity], Tensor], similarity: Similarity) -> Tensor:
-    """The loss of embeddings that say nothing: all scores alike, because every anchor is zero."""
-    return pairs.weight * loss(replace(pairs, anchor=torch.zeros_like(pairs.anchor)), similarity)
+def chance(pairs: Pairs, loss: Loss, similarity: Similarity) -> Tensor:
+    """The loss of embeddings that say nothing: all scores alike, because every embedding is zero."""
+    positive = None if pairs.positive is None else torch.zeros_like(pairs.positive)
+    nothing = replace(
+        pairs, anchor=torch.zeros_like(pairs.anchor), other=torch.zeros_like(pairs.other), positive=positive
+    )
+    return pairs.weight * loss(nothing, similarity)

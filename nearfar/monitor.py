@@ -52,17 +52,18 @@ def uniformity(z: Tensor) -> float:
 
 @torch.no_grad()
 def measure(online: list[Tensor], slow: list[Tensor], *, most: int = 512) -> dict[str, float]:
-    """All four, on at most `most` images of the step; embeddings of cells `[B, L, D]` are averaged first."""
+    """All four, on at most `most` images of the step; embeddings of cells `[B, L, D]` are averaged first.
+
+    A method with a single view has no alignment.
+    """
     # On the CPU: singular values and pairwise distances are not there on every device.
     first, last = (
         (z.flatten(1, -2).mean(1) if z.dim() > 2 else z).float().cpu() for z in (online[0][:most], slow[-1][:most])
     )
-    return {
-        "std": spread(first),
-        "rank": effective_rank(first),
-        "alignment": alignment(first, last) if first.shape == last.shape else float("nan"),
-        "uniformity": uniformity(first),
-    }
+    row = {"std": spread(first), "rank": effective_rank(first), "uniformity": uniformity(first)}
+    if first.shape == last.shape and not torch.equal(first, last):
+        row["alignment"] = alignment(first, last)
+    return row
 
 
 @dataclass

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -156,6 +157,26 @@ def schedule(step: int, *, total: int, warmup: int, peak: float, final: float = 
     if step >= total:
         return final
     return final + (peak - final) * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) / 2
+
+
+def staircase(step: int, *, drops: Sequence[int], warmup: int, peak: float, factor: float = 0.1) -> float:
+    """Learning rate of a step: linear warm-up, then `peak * factor ^ (number of drops at or before the step)`.
+
+    Args:
+        step: Step, from 0.
+        drops: Steps at which the rate drops.
+        warmup: Steps of warm-up.
+        peak: Rate after the warm-up.
+        factor: Of a drop, in (0, 1].
+
+    Example:
+        >>> [round(staircase(step, drops=(2, 4), warmup=1, peak=1.0), 4) for step in range(5)]
+        [1.0, 1.0, 0.1, 0.1, 0.01]
+    """
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * factor ** sum(step >= drop for drop in drops)
+
 
 
 def scaled_lr(base: float, batch: int) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 
 from . import optim
 from .distributed import rank, world
+from .episodes import EpisodeSampler
 from .randomness import permutation
 
 
@@ -19,12 +20,15 @@ class Plan:
     Args:
         samples: Number of each sample to train on, int64 `[N]`.
         batch: Global batch, over all processes.
-        epochs: Passes over the samples; what does not fill a batch waits for the next shuffle.
+        epochs: Passes over the samples; what does not fill a batch waits for the next shuffle. With episodes, as many
+            images as in so many passes.
         peak: Learning rate after warm-up.
         warmup_epochs: Epochs of linear warm-up.
+        milestones: Epochs after which the learning rate is a tenth of what it was; none: it falls as half a cosine.
         seed: Addresses all randomness.
         monitor_every: Steps between measurements.
         checkpoint_minutes: Minutes between checkpoints; one is written at the end and on request in any case.
+        episodes: Draws the episodes that batches are made of, as places among the samples; None: shuffled samples.
     """
 
     samples: np.ndarray
@@ -32,9 +36,11 @@ class Plan:
     epochs: int
     peak: float
     warmup_epochs: float = 0.0
+    milestones: tuple[float, ...] = ()
     seed: int = 0
     monitor_every: int = 50
     checkpoint_minutes: float = 5.0
+    episodes: EpisodeSampler | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -46,16 +52,33 @@ class Plan:
         """Steps of the whole run."""
         return self.steps_per_epoch * self.epochs
 
+    def address(self, step: int) -> int:
+        """What the randomness of a step is addressed by beside the sample: its epoch; with episodes the step itself,
+        since an image may be in several episodes of an epoch.
+        """
+        return step // self.steps_per_epoch if self.episodes is None else step
+
     def indices(self, step: int) -> np.ndarray:
         """Numbers of this process's samples at a step, `[batch / processes]`."""
+        if self.episodes is not None:
+            return self.samples[self._episodes(step, self.episodes)]
         epoch, number = divmod(step, self.steps_per_epoch)
         share = self.batch // world()
         start = number * self.batch + rank() * share
         return self.samples[_order(self.seed, epoch, len(self.samples))[start : start + share]]
 
+    def _episodes(self, step: int, sampler: EpisodeSampler) -> np.ndarray:
+        """Places of the images of this process's episodes, each with its supports first."""
+        share = self.batch // (sampler.ways * (sampler.shots + sampler.queries)) // world()
+        drawn = sampler.draw(step * share * world() + rank() * share, share)
+        return np.concatenate([drawn.support, drawn.query], axis=1).ravel()
+
     def lr(self, step: int) -> float:
         """Learning rate of a step."""
         warmup = round(self.warmup_epochs * self.steps_per_epoch)
+        if self.milestones:
+            drops = [round(epoch * self.steps_per_epoch) for epoch in self.milestones]
+            return optim.staircase(step, drops=drops, warmup=warmup, peak=self.peak)
         return optim.schedule(step, total=self.total, warmup=warmup, peak=self.peak)
 
 

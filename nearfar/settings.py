@@ -27,6 +27,11 @@ class TrainSettings(BaseModel):
     size: int | None = Field(
         None, ge=8, description="side of a view in pixels; none: 224, or the images' own where they have at most 64"
     )
+    split: str | None = Field(
+        None, description="few-shot split, by name or JSON file: only its training classes are trained on"
+    )
+    init: str | None = Field(None, description="finished run whose encoder training begins with; none: new weights")
+    teacher: str | None = Field(None, description="finished run whose answers are learned, for methods with a teacher")
     epochs: int = Field(100, ge=1, description="passes over the data")
     batch: int = Field(256, ge=2, description="images in a step, over all processes; the others are the negatives")
     chunk: int | None = Field(
@@ -40,6 +45,9 @@ class TrainSettings(BaseModel):
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd and lars")
     warmup_epochs: float = Field(
         10.0, ge=0, description="epochs in which the learning rate rises from 0; at most a tenth of all where not given"
+    )
+    milestones: tuple[float, ...] = Field(
+        (), description="epochs after which the learning rate is a tenth of what it was; none: half a cosine"
     )
     seed: int = Field(0, ge=0, lt=2**63, description="addresses everything random")
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the device is made for it")

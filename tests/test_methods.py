@@ -23,18 +23,25 @@ from nearfar import encoders, extract, optim
 from nearfar.data import Dataset
 from nearfar.device import choose
 from nearfar.engine import Loop
+from nearfar.episodes import EpisodeSampler
 from nearfar.errors import Stopped, UsageError
 from nearfar.method import Batch, Contrast, Extract, Method
 from nearfar.methods import METHODS
 from nearfar.monitor import COLLAPSED_STD
 from nearfar.plan import Plan
 from nearfar.runs import Run
-from nearfar.views import CentreCrop, View, Views
+from nearfar.views import CentreCrop
 
 TOY = {
     "simclr": {"hidden": (32,), "width": 16, "temperature": 0.2},
     "supcon": {"hidden": (32,), "width": 16},
     "moco": {"queue": 64, "decay": 0.8, "groups": 1},
+    "rfs": {"classes": 4},
+    "protonet": {"ways": 4, "shots": 1, "queries": 1, "tasks": 8},
+    "matching": {"ways": 4, "shots": 1, "queries": 1, "tasks": 8},
+    "infopatch": {"classes": 4, "ways": 4, "shots": 1, "queries": 1, "tasks": 8},
+    "mgecl": {"ways": 4, "shots": 1, "queries": 1, "tasks": 8},
+    "spatial": {"classes": 4, "width": 8},
 }
 """Keyword arguments that fit 512 images of 16 px."""
 
@@ -48,14 +55,27 @@ every_method = pytest.mark.parametrize("name", METHODS)
 def toy_method(name: str, *, encoder: object = None, **settings: object) -> Method:
     """A method with views that suit the toy set."""
     method = METHODS[name](encoder=encoder or Tiny(), size=SIDE, **{**TOY.get(name, {}), **settings})
-    view = View(size=SIDE, scale=(0.4, 1.0), jitter=(0.4, 0.4, 0.4, 0.3), grey_p=0.3, blur_p=0.0)
-    return replace(method, views=Views(*[view] * len(method.views.views)))
+    colours = {"jitter": (0.4, 0.4, 0.4, 0.3), "jitter_p": 0.8, "grey_p": 0.3}
+    views = method.views.changed(scale=(0.4, 1.0), ratio=(3 / 4, 4 / 3), pad=0.0, blur_p=0.0, flip=0.5, **colours)
+    return replace(method, views=views)
 
 
 def toy_loop(model: Contrast, data: Dataset, *, epochs: int, peak: float = 0.002, **settings: object) -> Loop:
-    plan = Plan(samples=np.arange(len(data)), batch=BATCH, epochs=epochs, peak=peak, warmup_epochs=0.5, seed=3)
+    plan = Plan(
+        samples=np.arange(len(data)), batch=BATCH, epochs=epochs, peak=peak, warmup_epochs=0.5, seed=3,
+        episodes=toy_episodes(model, data),
+    )  # fmt: skip
     optimizer = optim.build(model, name="adamw", lr=0.002, weight_decay=1e-4)
     return Loop(model=model, optimizer=optimizer, dataset=data, plan=plan, device=choose("cpu", "fp32"), **settings)
+
+
+def toy_episodes(model: Contrast, data: Dataset) -> EpisodeSampler | None:
+    """Draws the episodes of an episodic method."""
+    shape = model.episode
+    if shape is None:
+        return None
+    assert shape.images * shape.tasks == BATCH
+    return EpisodeSampler(data.labels, ways=shape.ways, shots=shape.shots, queries=shape.queries, seed=3)
 
 
 def toy_batch(count: int = 16, *, start: int = 0, epoch: int = 0) -> Batch:

@@ -38,13 +38,17 @@ CURVES = {
         "View matching, %",
         "Share of held-out images whose second view is nearest to the first; needs no labels.",
     ),
+    "one_shot": (
+        "1-shot episodes, %",
+        "Right answers in fixed episodes of 5 classes that are not trained on, one labelled image of each.",
+    ),
     "std": ("Spread", "1: embeddings point in all directions. Near 0: all are alike, the run has collapsed."),
     "rank": ("Effective rank", "How many directions the embeddings make use of. A fall towards 1 is collapse."),
     "alignment": ("Alignment", "Mean squared distance of two views of one image: 0 is the same place, 2 no relation."),
     "uniformity": ("Uniformity", "How evenly embeddings fill the sphere: lower is more even, 0 is all in one place."),
 }
-CHANCE = {"loss": "chance", "knn": "knn_chance", "match": "match_chance"}
-SHARES = ("knn", "knn_chance", "match", "match_chance")
+CHANCE = {"loss": "chance", "knn": "knn_chance", "match": "match_chance", "one_shot": "one_shot_chance"}
+SHARES = tuple(name for pair in CHANCE.items() for name in pair if "loss" not in pair)
 """Measures that are shown in per cent."""
 
 

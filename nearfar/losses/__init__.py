@@ -1,3 +1,6 @@
 """The fifth part: losses, `(Pairs, Similarity) -> scalar`."""
 
+from .aligned import aligned_infonce as aligned_infonce
+from .divergence import divergence as divergence
+from .hinge import hinge as hinge
 from .infonce import infonce as infonce
