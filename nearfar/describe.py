@@ -14,7 +14,8 @@ from .views import View, Views
 
 def parts(method: Method) -> dict[str, str]:
     """The five parts of a method, each in a few words, and teacher and memory where it has them."""
-    extract = getattr(method.extract.pair, "__name__", type(method.extract.pair).__name__)
+    pair = getattr(method.extract.pair, "func", method.extract.pair)
+    extract = getattr(pair, "__name__", type(pair).__name__)
     measures = method.similarity if isinstance(method.similarity, tuple) else (method.similarity,)
     losses = method.loss if isinstance(method.loss, tuple) else (method.loss,)
     named = {
@@ -28,7 +29,7 @@ def parts(method: Method) -> dict[str, str]:
         shape = method.episode
         named["episodes"] = f"{shape.tasks} x {shape.ways} ways, {shape.shots} shots, {shape.queries} queries"
     if method.teacher is not None:
-        named["teacher"] = f"slow copy, {method.teacher.decay}"
+        named["teacher"] = "an earlier run" if method.teacher.net else f"slow copy, {method.teacher.decay}"
     if method.memory is not None:
         named["memory"] = type(method.memory).__name__
     return named
@@ -46,7 +47,12 @@ def described_views(method: Method) -> str:
 
 
 def _settings(view: View) -> str:
-    parts = [f"crop of {view.scale[0]:g} to {view.scale[1]:g} of the area, {view.size} px"]
+    share = "crop of {:g} to {:g} of the area".format(*view.scale)
+    if view.pad:
+        share = (
+            f"shift by up to {view.pad:.3g} of the side" if view.scale[0] == view.scale[1] else share + " and a margin"
+        )
+    parts = [f"{share}, {view.size} px"]
     chances = {
         "flip": view.flip,
         f"jitter {'/'.join(f'{j:g}' for j in view.jitter)}": view.jitter_p,

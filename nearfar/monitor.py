@@ -61,7 +61,7 @@ def measure(online: list[Tensor], slow: list[Tensor], *, most: int = 512) -> dic
         (z.flatten(1, -2).mean(1) if z.dim() > 2 else z).float().cpu() for z in (online[0][:most], slow[-1][:most])
     )
     row = {"std": spread(first), "rank": effective_rank(first), "uniformity": uniformity(first)}
-    if first.shape == last.shape and not torch.equal(first, last):
+    if online[0].shape == slow[-1].shape and not torch.equal(first, last):
         row["alignment"] = alignment(first, last)
     return row
 

@@ -16,7 +16,7 @@ from toy import Tiny
 from nearfar import similarity
 from nearfar.episode import Shape
 from nearfar.errors import UsageError
-from nearfar.extract.patches import PatchCells, Patches
+from nearfar.extract import Cells, Patches
 from nearfar.losses import infonce
 from nearfar.method import Batch, Contrast, Method, Pairs
 from nearfar.methods.infopatch import infopatch
@@ -487,7 +487,7 @@ def test_defaults_are_the_papers() -> None:
     assert pair.mix == views.mix == PatchMix(shape=method.episode, side=84)
     assert pair.block == RandomBlock(shape=method.episode)
     method.encoder.eval()
-    assert PatchCells()(method.encoder(torch.zeros(1, 3, 84, 84))).shape == (1, 121, 512)
+    assert Cells()(method.encoder(torch.zeros(1, 3, 84, 84))).shape == (1, 121, 512)
 
 
 def test_nets_that_give_one_vector_are_one_cell() -> None:
@@ -518,13 +518,13 @@ def test_a_batch_without_labels_is_refused() -> None:
 
 def test_cells_are_in_the_order_of_rows() -> None:
     maps = torch.arange(2 * 3 * 2 * 2).reshape(2, 3, 2, 2)
-    found = PatchCells()([maps])
+    found = Cells()([maps])
     for y in range(2):
         for x in range(2):
             assert torch.equal(found[:, 2 * y + x], maps[:, :, y, x])
     mean = maps.double().mean((2, 3))
-    assert torch.equal(PatchCells(pool=True)([maps.double()]), mean[:, None])
-    assert torch.equal(PatchCells()([maps, mean]), mean[:, None])
+    assert torch.equal(Cells(pool=True)([maps.double()]), mean[:, None])
+    assert torch.equal(Cells()([maps, mean]), mean[:, None])
 
 
 def test_pairs_stay_within_their_episode() -> None:

@@ -20,6 +20,25 @@ class Head(nn.Module):
         return self.layers(pooled(maps))
 
 
+class Cells(nn.Module):
+    """Every cell of the last map as an embedding, row by row; a head without weights.
+
+    Args:
+        pool: One embedding an image instead, the mean of all cells.
+    """
+
+    def __init__(self, *, pool: bool = False) -> None:
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Maps of one view -> `[B, h * w, D]`. Where the last is one vector an image, `[B, 1, D]`."""
+        last = maps[-1]
+        if self.pool or last.ndim == 2:
+            return pooled(maps).unsqueeze(1)
+        return last.flatten(2).mT if last.ndim == 4 else last
+
+
 def linear(width_in: int, width: int) -> Head:
     """One linear layer with bias, `width_in -> width` (InstDisc, MoCo v1)."""
     return Head(nn.Linear(width_in, width))

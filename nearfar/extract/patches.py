@@ -8,32 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..encoders import pooled
 from ..episode import Shape
 from ..errors import UsageError
 from ..method import Batch, Memory, Pairs
 from ..views.patchmix import Mix, PatchMix, RandomBlock
 from .classes import known_labels
 from .prototypes import Prototypes
-
-
-class PatchCells(nn.Module):
-    """Every cell of the last map as an embedding, row by row; a head without weights.
-
-    Args:
-        pool: One embedding an image instead, the mean of all cells.
-    """
-
-    def __init__(self, *, pool: bool = False) -> None:
-        super().__init__()
-        self.pool = pool
-
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """Maps of one view -> `[B, h * w, D]`. Where the last is one vector an image, `[B, 1, D]`."""
-        last = maps[-1]
-        if self.pool or last.ndim == 2:
-            return pooled(maps).unsqueeze(1)
-        return last.flatten(2).mT if last.ndim == 4 else last
 
 
 class Patches(nn.Module):

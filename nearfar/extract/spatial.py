@@ -17,25 +17,6 @@ from .pairs import same_label
 from .prototypes import Prototypes
 
 
-class Cells(nn.Module):
-    """The last map as a list of its cells: list of maps -> `[B, L, C]`."""
-
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """Cells `[B, L, C]` of the maps of one view, row by row.
-
-        Raises:
-            UsageError: The encoder gives one vector an image.
-        """
-        last = maps[-1]
-        if last.ndim < 3:
-            raise UsageError(
-                "the encoder gives one vector an image, this method needs a map",
-                where="encoder",
-                mend="--encoder resnet12, conv4-pool, or another that ends in a map",
-            )
-        return last if last.ndim == 3 else last.flatten(2).mT
-
-
 class SpatialPairs(nn.Module):
     """Image means against one learned vector a class; maps of queries, keys and values against all of the batch (SCL).
 
@@ -59,8 +40,14 @@ class SpatialPairs(nn.Module):
         """One comparison with the classes, one of maps with maps, of those there are.
 
         Raises:
-            UsageError: The batch has no labels, or one beyond the number of classes.
+            UsageError: The batch has no labels, or one beyond the number of classes; or images of a single cell.
         """
+        if online[0].shape[1] == 1:
+            raise UsageError(
+                "the encoder gives one vector an image, this method needs a map",
+                where="encoder",
+                mend="--encoder resnet12, conv4-pool, or another that ends in a map",
+            )
         pairs = []
         if self.classes is not None:
             means = torch.cat([cells.mean(1) for cells in online])

@@ -15,7 +15,7 @@ from torch import nn
 from .. import encoders, similarity
 from ..episode import Shape
 from ..errors import UsageError
-from ..extract.patches import PatchCells, Patches
+from ..extract import Cells, Patches
 from ..losses import infonce
 from ..method import Extract, Method
 from ..views import random_crop
@@ -110,7 +110,7 @@ def infopatch(
     return Method(
         views=MixedViews(view=view, mix=patchmix, block=blank),
         encoder=net,
-        extract=Extract(head=PatchCells(pool=not patches), pair=pair, labels=True),
+        extract=Extract(head=Cells(pool=not patches), pair=pair, labels=True),
         similarity=(similarity.dot,) * (supervised > 0) + (similarity.cosine,) * (contrast > 0),
         loss=(known,) * (supervised > 0) + (own,) * (contrast > 0),
         episode=shape,

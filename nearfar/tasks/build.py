@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from torch import nn
 
 from ..console import counting
 from ..data import Dataset, Scan, load, scan
@@ -17,7 +18,7 @@ from ..method import Method
 from ..methods import METHODS
 from ..randomness import address
 from ..settings import TrainSettings, check_signature, parse, read_yaml, unknown, yaml_lines
-from ..views import View, Views
+from ..views import View
 
 Built = TypeVar("Built")
 
@@ -32,24 +33,48 @@ def check(settings: Mapping[str, object], config: str | Path | None = None) -> T
     return checked
 
 
-def build_method(settings: TrainSettings, size: int, channels: int) -> Method:
-    """The method that the settings name, for views of `size` px of images with `channels` channels."""
+def build_method(
+    settings: TrainSettings,
+    size: int,
+    channels: int,
+    *,
+    classes: int | None,
+    teacher: tuple[nn.Module, nn.Module] | None = None,
+) -> Method:
+    """The method that the settings name.
+
+    Args:
+        settings: Of the training.
+        size: Side of a view, pixels.
+        channels: Channels of an image.
+        classes: Number of classes, for methods that have a vector for each; None: no labels.
+        teacher: Encoder and classifier of an earlier run, for methods that have a teacher.
+
+    Raises:
+        UsageError: An unknown method, or settings that it can't take.
+    """
     if settings.method not in METHODS:
         raise unknown(
             "method", settings.method, METHODS, where="the run's settings: register it in nearfar.METHODS first"
         )
     function = METHODS[settings.method]
-    given = {"encoder": settings.encoder, "size": size, "channels": channels}
+    given = {
+        "encoder": settings.encoder,
+        "size": size,
+        "channels": channels,
+        "classes": classes or 1,
+        "teacher": teacher,
+    }
     taken = inspect.signature(function).parameters
     method = function(**{name: value for name, value in given.items() if name in taken}, **settings.method_settings)
     if not settings.view:
         return method
-    if not isinstance(method.views, Views):
+    change = getattr(method.views, "changed", None)
+    if change is None:
         raise UsageError(
             f"the views of {settings.method} are its own", where="view", mend="leave out the settings view_..."
         )
-    changed = check_signature(View, settings.view, where="view", reserved=("size",))
-    return replace(method, views=Views(*(replace(view, **changed) for view in method.views.views)))
+    return replace(method, views=change(**check_signature(View, settings.view, where="view", reserved=("size",))))
 
 
 def read(data: str | Path, settings: TrainSettings, say: Callable[[str], None]) -> tuple[Dataset, Scan, int]:

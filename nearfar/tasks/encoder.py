@@ -14,6 +14,7 @@ from ..data import Dataset, load
 from ..device import Device, choose
 from ..errors import UsageError
 from ..evaluation import features
+from ..method import Method
 from ..runs import Run, match_tensors, read_tensors
 from ..settings import TrainSettings
 from ..views import CentreCrop
@@ -82,10 +83,19 @@ def load_encoder(run: str | Path, *, device: str = "auto", precision: str = "aut
     return encoder
 
 
+def stored_method(run: Run) -> Method:
+    """The method of a run as training began with it; a teacher is left out."""
+    transform, settings = CentreCrop.from_dict(run.info["transform"]), TrainSettings(**run.settings)
+    channels, classes = len(transform.mean or ()), run.info["classes"]
+    return initial(
+        settings.seed, lambda: build_method(settings, transform.size, channels, classes=len(classes or ()) or None)
+    )
+
+
 def _encoder(run: Run, device: Device) -> Encoder:
     """The encoder as training began with it."""
-    transform, settings = CentreCrop.from_dict(run.info["transform"]), TrainSettings(**run.settings)
+    transform = CentreCrop.from_dict(run.info["transform"])
     channels = len(transform.mean or ())
-    net = initial(settings.seed, lambda: build_method(settings, transform.size, channels)).encoder
+    net = stored_method(run).encoder
     convert_conv2d_weight_memory_format(net.eval().to(device.device), torch.channels_last)
     return Encoder(net, transform, channels, device, run.path)

@@ -34,10 +34,11 @@ def preview(
     """
     checked = check(settings)
     dataset, _, size = read(data, checked, say)
-    method = build_method(checked, size, dataset.images.shape[1])
-    if not isinstance(method.views, Views):
+    classes = len(dataset.classes or ()) or None
+    drawn = getattr(build_method(checked, size, dataset.images.shape[1], classes=classes).views, "views", None)
+    if drawn is None:
         raise UsageError(f"the views of {checked.method} are its own", where="method", mend="a method made of View")
     chosen = np.linspace(0, len(dataset) - 1, min(images, len(dataset))).astype(np.int64)
-    preview_sheet(dataset.batch(chosen, seed=checked.seed), method.views, Path(out))
+    preview_sheet(dataset.batch(chosen, seed=checked.seed), Views(*drawn), Path(out))
     say(f"wrote {out}: {len(chosen)} images of {data}, views of {size} px as {checked.method} draws them")
     return Path(out)

@@ -3,19 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..data import Dataset
+from ..episodes import EpisodeSampler
 from ..evaluation import knn
+from ..few_shot.blocks import predict
+from ..few_shot.heads import HEADS
 from ..method import Batch
+from ..randomness import address
 from ..similarity import unit
 from .encoder import Encoder
 
 MOST = 2000
 """Held-out images looked at, and images of the training part that they are compared with."""
+
+
+WAYS, SHOTS, QUERIES, EPISODES = 5, 1, 15, 200
+"""Of the episodes that the validation classes of a split are watched by."""
+
+
+class EpisodeProbe:
+    """Called at the end of an epoch: accuracy of nearest class means in fixed episodes of classes kept out of training.
+
+    Args:
+        encoder: The encoder in training.
+        watched: Images of the validation classes.
+        seed: Of the run.
+    """
+
+    def __init__(self, encoder: Encoder, watched: Dataset, *, seed: int) -> None:
+        assert watched.labels is not None
+        counts = np.bincount(watched.labels)
+        ways, queries = min(WAYS, len(counts)), min(QUERIES, int(counts.min()) - SHOTS)
+        self.encoder, self.chance = encoder, 1 / ways
+        sampler = EpisodeSampler(watched.labels, ways=ways, shots=SHOTS, queries=queries, seed=address(seed, 0x9B0BE))
+        drawn = sampler.draw(0, EPISODES)
+        used, places = np.unique(np.concatenate([drawn.support, drawn.query], axis=1), return_inverse=True)
+        places = places.reshape(len(drawn), -1)
+        self.watched = watched.subset(used)
+        self.episodes = replace(drawn, support=places[:, : ways * SHOTS], query=places[:, ways * SHOTS :])
+
+    def __call__(self) -> dict[str, float]:
+        """`one_shot`: mean accuracy, and its chance value."""
+        training = self.encoder.net.training
+        self.encoder.net.eval()
+        try:
+            answers = predict(self.encoder(self.watched), self.episodes, HEADS["ncm"])
+        finally:
+            self.encoder.net.train(training)
+        right = answers == torch.from_numpy(self.episodes.query_label)
+        return {"one_shot": float(right.double().mean()), "one_shot_chance": self.chance}
 
 
 class Probe:

@@ -70,7 +70,9 @@ def finish(
 
 def next_commands(run: Run) -> list[str]:
     """Commands that a finished run is good for."""
-    data = run.info["data"]
+    data, split = run.info["data"], run.info.get("split")
+    if split is not None:
+        return [f"nearfar few-shot {run.path} {data} --split {run.settings['split']}"]
     return [
         f"nearfar evaluate {run.path} LABELLED_FOLDER",
         f"nearfar embed {run.path} {data} --out {run.path / 'embeddings.parquet'}",

@@ -19,6 +19,7 @@ from ..device import Device, choose, processes
 from ..distributed import rank, world
 from ..encoders.norm import BatchNorm
 from ..engine import Loop
+from ..episodes import EpisodeSampler, Split, open_split
 from ..errors import DataError, UsageError
 from ..method import Contrast, Method
 from ..plan import Plan
@@ -28,7 +29,8 @@ from ..views import CentreCrop
 from ..views.render import normalisation
 from .build import build_method, check, initial, read
 from .encoder import Encoder
-from .probe import Probe
+from .probe import EpisodeProbe, Probe
+from .start import answers_of, begin_with, fingerprint
 from .summary import finish
 
 FREE = ("data", "device", "threads", "checkpoint_minutes")
@@ -92,7 +94,11 @@ def train(
 
 @dataclass(frozen=True)
 class Job:
-    """A training, all of it decided and nothing of it begun."""
+    """A training, all of it decided and nothing of it begun.
+
+    `dataset` is all that the run can see. With a split it holds the training classes alone; `watched` holds the
+    validation classes, and images of the test classes are nowhere.
+    """
 
     settings: TrainSettings
     dataset: Dataset
@@ -102,6 +108,8 @@ class Job:
     device: Device
     method: Method
     plan: Plan
+    split: Split | None = None
+    watched: Dataset | None = None
 
     @property
     def transform(self) -> CentreCrop:
@@ -120,22 +128,35 @@ class Job:
                 "classes": self.dataset.classes,
                 "transform": self.transform.to_dict(),
                 "processes": world(),
+                "split": self.split and {"name": self.split.name, "fingerprint": self.split.fingerprint},
+                "init": fingerprint(self.settings.init),
+                "teacher": fingerprint(self.settings.teacher),
             },
         }
 
     def describe(self, out: str | Path) -> str:
         """What will happen, a line each."""
         plan = self.plan
+        aside = f"{len(self.held):,} held out to watch"
+        if self.split is not None:
+            aside = f"those of {len(self.split.train)} classes of {self.split.name}; the test classes are not touched"
         lines = {
-            "data": f"{self.scan.summary()}; {len(plan.samples):,} to train on, {len(self.held):,} held out to watch",
+            "data": f"{self.scan.summary()}; {len(plan.samples):,} to train on, {aside}",
             "method": f"{self.settings.method}, views of {self.size} px",
             "encoder": getattr(self.method.encoder, "describe", lambda: self.settings.encoder)(),
             "device": f"{self.device}, {torch.get_num_threads()} threads"
             + (f", {world()} processes" if world() > 1 else ""),
+            "episodes": self._episodes(),
             "batch": f"{plan.batch} images, {plan.steps_per_epoch:,} steps an epoch, {plan.total:,} in all",
             "out": str(out),
         }
-        return "\n".join(f"{name:8} {text}" for name, text in lines.items())
+        return "\n".join(f"{name:8} {text}" for name, text in lines.items() if text)
+
+    def _episodes(self) -> str:
+        shape = self.method.episode
+        if shape is None:
+            return ""
+        return f"{shape.tasks} a step, of {shape.ways} ways, {shape.shots} shots, {shape.queries} queries a class"
 
 
 def prepare(data: str | Path, settings: TrainSettings, device: Device, say: Callable[[str], None]) -> Job:
@@ -143,9 +164,14 @@ def prepare(data: str | Path, settings: TrainSettings, device: Device, say: Call
     dataset, found, size = read(data, settings, say)
     for name, reason in dataset.bad[:10]:
         say(f"skipped {safe_name(name)}: {reason}")
-    train_part, held = dataset.split(settings.hold_out, seed=settings.seed)
-    batch = _fitting_batch(settings, len(train_part), say)
-    method = initial(settings.seed, lambda: build_method(settings, size, dataset.images.shape[1]))
+    split = open_split(settings.split) if settings.split else None
+    watched = None
+    if split is not None:
+        dataset, watched = split.part(dataset, "train"), split.part(dataset, "val")
+    train_part, held = dataset.split(settings.hold_out if split is None else 0.0, seed=settings.seed)
+    method = _method(settings, size, dataset)
+    episodes = _sampler(settings, method, dataset, train_part)
+    batch = _fitting_batch(settings, len(train_part), say) if episodes is None else _episode_batch(method)
     if method.memory is not None:
         method.memory.check_batch(batch)
     if method.extract.labels and dataset.labels is None:
@@ -165,10 +191,22 @@ def prepare(data: str | Path, settings: TrainSettings, device: Device, say: Call
         peak=optim.scaled_lr(settings.lr, batch),
         warmup_epochs=settings.warmup_epochs,
         seed=settings.seed,
+        milestones=settings.milestones,
         monitor_every=settings.monitor_every,
         checkpoint_minutes=settings.checkpoint_minutes,
+        episodes=episodes,
     )
-    return Job(settings, dataset, held, found, size, device, method, plan)
+    return Job(settings, dataset, held, found, size, device, method, plan, split, watched)
+
+
+def _method(settings: TrainSettings, size: int, dataset: Dataset) -> Method:
+    """The method with the weights that training begins with."""
+    teacher = answers_of(settings.teacher, settings, dataset.classes)
+    channels, classes = dataset.images.shape[1], len(dataset.classes or ()) or None
+    method = initial(settings.seed, lambda: build_method(settings, size, channels, classes=classes, teacher=teacher))
+    if settings.init is not None:
+        begin_with(method, settings.init, encoder=settings.encoder)
+    return method
 
 
 def _run(job: Job, run: Run, line: Line, say: Callable[[str], None]) -> None:
@@ -183,7 +221,10 @@ def _run(job: Job, run: Run, line: Line, say: Callable[[str], None]) -> None:
         model, name=settings.optimizer, lr=job.plan.peak, weight_decay=settings.weight_decay, momentum=settings.momentum
     )
     encoder = Encoder(model.encoder, job.transform, job.dataset.images.shape[1], job.device, run.path)
-    probe = Probe(encoder, model.views, job.dataset, job.plan.samples, job.held, seed=settings.seed)
+    if job.watched is not None:
+        probe = EpisodeProbe(encoder, job.watched, seed=settings.seed)
+    else:
+        probe = Probe(encoder, model.views, job.dataset, job.plan.samples, job.held, seed=settings.seed)
     with line.open():
         Loop(
             model=model, optimizer=optimizer, dataset=job.dataset, plan=job.plan, device=job.device, run=run,
@@ -192,6 +233,29 @@ def _run(job: Job, run: Run, line: Line, say: Callable[[str], None]) -> None:
     if rank() == 0:
         run.replace("encoder.safetensors", lambda path: write_tensors(path, model.encoder.state_dict()))
         finish(run, encoder, job.dataset, job.plan.samples, job.held, say)
+
+
+def _sampler(settings: TrainSettings, method: Method, dataset: Dataset, samples: np.ndarray) -> EpisodeSampler | None:
+    """Draws the episodes of an episodic method from the samples to train on."""
+    shape = method.episode
+    if shape is None or dataset.labels is None:
+        return None
+    return EpisodeSampler(
+        dataset.labels[samples], ways=shape.ways, shots=shape.shots, queries=shape.queries, seed=settings.seed
+    )
+
+
+def _episode_batch(method: Method) -> int:
+    """Images in a step of an episodic method, over all processes."""
+    shape = method.episode
+    assert shape is not None
+    if shape.tasks % world():
+        raise UsageError(
+            f"{shape.tasks} episodes can't be shared among {world()} processes",
+            where="tasks",
+            mend=f"--tasks {max(shape.tasks // world(), 1) * world()}",
+        )
+    return shape.tasks * shape.images
 
 
 def _fitting_batch(settings: TrainSettings, count: int, say: Callable[[str], None]) -> int:
