@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .data import load as load
     from .data import scan as scan
+    from .few_shot.classifier import FewShotClassifier as FewShotClassifier
     from .method import Batch as Batch
     from .method import Contrast as Contrast
     from .method import Extract as Extract
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from .method import Pairs as Pairs
     from .method import Teacher as Teacher
     from .methods import METHODS as METHODS
+    from .tasks import classify as classify
     from .tasks import embed as embed
     from .tasks import evaluate as evaluate
+    from .tasks import evaluate_few_shot as evaluate_few_shot
     from .tasks import load_encoder as load_encoder
     from .tasks import preview as preview
     from .tasks import train as train
@@ -27,6 +30,7 @@ _HOMES = {
     "load": "data", "scan": "data", "METHODS": "methods",
     "Batch": "method", "Contrast": "method", "Extract": "method", "Method": "method", "Pairs": "method",
     "Teacher": "method",
+    "FewShotClassifier": "few_shot.classifier", "classify": "tasks", "evaluate_few_shot": "tasks",
     "embed": "tasks", "evaluate": "tasks", "load_encoder": "tasks", "preview": "tasks", "train": "tasks",
 }  # fmt: skip
 _MODULES = ("data", "encoders", "extract", "losses", "memory", "methods", "optim", "similarity", "views")

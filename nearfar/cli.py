@@ -94,6 +94,109 @@ def embed(run: Path, data: str, /, *, out: Path, device: str = "auto") -> None:
 
 
 @app.command
+def few_shot(
+    run: Path,
+    data: str,
+    /,
+    *,
+    split: str | None = None,
+    part: str = "test",
+    ways: int = 5,
+    shots: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (1, 5),
+    queries: int = 15,
+    episodes: int = 10_000,
+    heads: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ("lr", "ncm"),
+    seed: int = 0,
+    query_prior: str = "unknown",
+    dirichlet: float | None = None,
+    against: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    support_views: int = 0,
+    query_views: int = 0,
+    device: str = "auto",
+) -> None:
+    """Measure an encoder on new classes from a handful of examples, over thousands of episodes.
+
+    Parameters
+    ----------
+    run
+        Run folder.
+    data
+        Labelled images, as for evaluate.
+    split
+        Published split (cifar-fs, fc100, omniglot-vinyals, ...) or JSON file; without it all classes are taken for new.
+    part
+        train, val or test.
+    ways
+        Classes of an episode.
+    shots
+        Labelled images a class; several numbers for several lists of episodes.
+    queries
+        Images a class that are asked for.
+    episodes
+        Number of episodes.
+    heads
+        What is fitted to the examples of an episode: ncm, lr, ridge, nn and others.
+    seed
+        Of the episodes.
+    query_prior
+        What transductive heads are told of the classes of the queries: unknown or uniform.
+    dirichlet
+        Unbalanced queries: concentration of the shares of the classes, such as 2.
+    against
+        Other run folders to compare with.
+    support_views
+        Augmented copies in place of each example.
+    query_views
+        Augmented copies averaged with each query.
+    device
+        auto, cpu, cuda, mps, xpu.
+    """
+    from .tasks import evaluate_few_shot
+
+    evaluate_few_shot(
+        run, data, split=split, part=part, ways=ways, shots=shots, queries=queries, episodes=episodes, heads=heads,
+        seed=seed, query_prior=query_prior, dirichlet=dirichlet, against=against, support_views=support_views,
+        query_views=query_views, device=device,
+    )  # fmt: skip
+
+
+@app.command
+def classify(
+    run: Path,
+    support: str,
+    photos: str,
+    /,
+    *,
+    out: Path,
+    head: str = "lr",
+    unknown: str | None = None,
+    device: str = "auto",
+) -> None:
+    """Label many images from a handful of sorted examples, as a CSV table.
+
+    Parameters
+    ----------
+    run
+        Run folder.
+    support
+        Examples, one folder a class.
+    photos
+        Images to label.
+    out
+        CSV file to write.
+    head
+        What is fitted to the examples: lr, ncm, ridge, nn and others.
+    unknown
+        Share of images of known classes that may be called unknown, such as 0.05, or auto; without it all get a class.
+    device
+        auto, cpu, cuda, mps, xpu.
+    """
+    from .tasks import classify
+
+    classify(run, support, photos, out=out, head=head, unknown=unknown, device=device)
+
+
+@app.command
 def preview(data: str, /, *, out: Path = Path("preview.png"), images: int = 8, **settings: str) -> None:
     """Draw a contact sheet of what the model will see.
 

@@ -103,6 +103,13 @@ def test_the_plan_draws_whole_episodes_and_each_process_its_share(monkeypatch: p
     assert np.array_equal(np.concatenate(halves), whole)
 
 
+def test_a_single_validation_class_is_not_watched(place: Path) -> None:
+    split = {"name": "lone", "train": ["0", "1", "2", "3"], "val": ["4"], "test": ["6", "7"]}
+    (place / "lone.json").write_text(json.dumps(split))
+    run = trained(place, "lone", method="rfs", batch=16, epochs=1, split=str(place / "lone.json"))
+    assert "one_shot" not in (run / "metrics.jsonl").read_text()
+
+
 def test_a_run_begins_with_the_encoder_of_another(place: Path) -> None:
     first = trained(place, "first", method="rfs", batch=16)
     second = trained(place, "second", method="protonet", init=str(first), lr=1e-12, **EPISODE)

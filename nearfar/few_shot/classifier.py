@@ -122,8 +122,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return self._learn(features, y, shown.names)
 
     def add_class(self, images: Any, label: Any) -> Self:
-        """Examples of a new class, or more of a known one; the same as `fit` with all examples at once."""
+        """Examples of a new class, or more of a known one; the same as `fit` with all examples at once.
+
+        Raises:
+            UsageError: A number where the labels are text, or the other way round.
+        """
         check_is_fitted(self)
+        if isinstance(label, str) != isinstance(self.classes_[0], str):
+            known = self.classes_[:3].tolist()
+            raise UsageError(f"the label {label!r} beside {known}", where="add_class", mend="all text, or all numbers")
         features, names = self._read(images)
         y = np.concatenate([self.classes_[self.labels_], _labels([label] * len(features))])
         return self._learn(torch.cat([self.features_, features]), y, [*self.examples_, *names])

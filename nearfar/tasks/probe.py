@@ -30,6 +30,8 @@ WAYS, SHOTS, QUERIES, EPISODES = 5, 1, 15, 200
 class EpisodeProbe:
     """Called at the end of an epoch: accuracy of nearest class means in fixed episodes of classes kept out of training.
 
+    Says nothing where these are fewer than two, or one of them has a single image.
+
     Args:
         encoder: The encoder in training.
         watched: Images of the validation classes.
@@ -40,7 +42,9 @@ class EpisodeProbe:
         assert watched.labels is not None
         counts = np.bincount(watched.labels)
         ways, queries = min(WAYS, len(counts)), min(QUERIES, int(counts.min()) - SHOTS)
-        self.encoder, self.chance = encoder, 1 / ways
+        self.encoder, self.chance, self.episodes = encoder, 1 / ways, None
+        if ways < 2 or queries < 1:
+            return
         sampler = EpisodeSampler(watched.labels, ways=ways, shots=SHOTS, queries=queries, seed=address(seed, 0x9B0BE))
         drawn = sampler.draw(0, EPISODES)
         used, places = np.unique(np.concatenate([drawn.support, drawn.query], axis=1), return_inverse=True)
@@ -50,6 +54,8 @@ class EpisodeProbe:
 
     def __call__(self) -> dict[str, float]:
         """`one_shot`: mean accuracy, and its chance value."""
+        if self.episodes is None:
+            return {}
         training = self.encoder.net.training
         self.encoder.net.eval()
         try:

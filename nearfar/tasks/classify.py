@@ -1,0 +1,164 @@
+"""`nearfar classify`: from a few sorted images to a table of labels for many."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..data import Dataset, duplicates_across, load, safe_name
+from ..errors import UsageError
+from ..few_shot.classifier import UNKNOWN, Answers, FewShotClassifier, check_head
+from ..runs.atomic import disk_errors, replace
+from .build import store_size
+from .encoder import Encoder, load_encoder
+
+COLUMNS = ("path", "label", "probability", "second", "second_probability", "nearest_example", "note")
+MISTAKEN, PAIRS = 0.25, 5
+"""Share of held-out examples of a class that are taken for one other, two at least, from which on the two are said to
+look alike; and the most pairs that are named."""
+
+
+def classify(
+    run: str | Path,
+    support: str | Path,
+    photos: str | Path,
+    *,
+    out: str | Path,
+    head: str = "lr",
+    unknown: float | str | None = None,
+    device: str = "auto",
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Writes a label for every photo, learned from a handful of sorted examples; nothing is trained but the head.
+
+    Args:
+        run: Run folder.
+        support: Examples, one folder a class.
+        photos: Images to label, in any folders. One that can't be read keeps its row, with the reason and no label.
+        out: CSV file to write: path, label, probability, second, second_probability, nearest_example, note.
+        head: As in `FewShotClassifier`.
+        unknown: As in `FewShotClassifier`: share of photos of known classes that may be called "unknown", or "auto".
+        device: As in `train`.
+        say: Called with messages.
+
+    Returns:
+        The file.
+
+    Raises:
+        UsageError: An unknown head, or a share that can't be.
+        DataError: No photos, examples without labels or of one class.
+    """
+    check_head(head)
+    share = _share(unknown)
+    with disk_errors(Path(out)):
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+    encoder = load_encoder(run, device=device)
+    examples = encoder.load(support, labels=True)
+    classifier = FewShotClassifier(encoder, head=head, unknown=share).fit(examples)
+    asked = _photos(photos, encoder)
+    for warning in [*_about_examples(classifier, examples), *_about_overlap(examples, asked)]:
+        say(f"warning: {warning}")
+    answers = classifier.answer(asked)
+    rows = _rows(classifier, examples, asked, answers)
+    with disk_errors(Path(out)):
+        replace(Path(out), lambda part: _write(part, rows))
+    for line in _summary(classifier, rows, asked):
+        say(line)
+    say(f"\nwrote {out}: {len(asked):,} labels" + (f", {len(asked.bad)} unreadable" if asked.bad else ""))
+    say(
+        f"next: sort {out} by probability, look at the least certain, put some of them into the right folders of "
+        f"{support}, and give the same command again"
+    )
+    return Path(out)
+
+
+def _share(unknown: float | str | None) -> float | str | None:
+    """The share as a number, where it comes as text."""
+    try:
+        return unknown if unknown is None or unknown == "auto" else float(unknown)
+    except ValueError:
+        raise UsageError(f"unknown={unknown!r}", where="unknown", mend='a share such as 0.05, or "auto"') from None
+
+
+def _photos(photos: str | Path, encoder: Encoder) -> Dataset:
+    """All that can be read, however few: what cannot has its row."""
+    size, channels = store_size(encoder.transform.size), encoder.channels
+    return load(photos, size=size, channels=channels, labels=False, max_bad=2**62)
+
+
+def _about_examples(classifier: FewShotClassifier, examples: Dataset) -> list[str]:
+    """What makes answers doubtful, as far as the examples show it."""
+    told = [f"{safe_name(name)} cannot be read and is left out of the examples: {why}" for name, why in examples.bad]
+    counts = np.bincount(classifier.labels_).tolist()
+    lone = [str(name) for name, count in zip(classifier.classes_, counts, strict=True) if count == 1]
+    if lone:
+        told.append(f"one example only of {', '.join(map(safe_name, lone))}; two or more a class are much better")
+    if not classifier.calibrated_:
+        told.append("probabilities are not calibrated: no class has two examples; they only tell which is likelier")
+    alike = sorted(_alike(classifier), key=lambda pair: -pair[2] / pair[3])
+    for one, other, mistaken, count in alike[:PAIRS]:
+        told.append(
+            f"{safe_name(one)} and {safe_name(other)} look alike: {mistaken} of {count} examples of "
+            f"{safe_name(one)}, held out, were taken for {safe_name(other)}"
+        )
+    return told + ([f"and {len(alike) - PAIRS} more pairs of classes"] if len(alike) > PAIRS else [])
+
+
+def _alike(classifier: FewShotClassifier) -> list[tuple[str, str, int, int]]:
+    """Class, other class, examples of the one that were taken for the other, and how many were held out."""
+    found, names = [], [str(name) for name in classifier.classes_]
+    for row, mistaken in enumerate(classifier.confusion_):
+        worst = int(np.delete(mistaken, row).max())
+        if worst >= max(2, MISTAKEN * mistaken.sum()):
+            other = next(column for column, n in enumerate(mistaken) if column != row and n == worst)
+            found.append((names[row], names[other], worst, int(mistaken.sum())))
+    return found
+
+
+def _about_overlap(examples: Dataset, asked: Dataset) -> list[str]:
+    shared = duplicates_across(examples, asked)
+    return [f"{len(shared)} of the photos are examples too; their labels are no test of anything"] if shared else []
+
+
+def _rows(classifier: FewShotClassifier, examples: Dataset, asked: Dataset, answers: Answers) -> list[tuple[str, ...]]:
+    """One row a photo, in the order of their names."""
+    same = {photo: example for example, photo in duplicates_across(examples, asked)}
+    order = np.argsort(-answers.probability, axis=1, kind="stable")
+    rows: list[tuple[str, tuple[str, ...]]] = [(name, (*[""] * 5, why)) for name, why in asked.bad]
+    for place, name in enumerate(asked.names):
+        notes = [f"the same file as example {safe_name(same[name])}"] if name in same else []
+        cells = [
+            text
+            for one in order[place, :2]
+            for text in (safe_name(str(classifier.classes_[one])), f"{answers.probability[place, one]:.4f}")
+        ]
+        if answers.unknown[place]:  # the likeliest class is then the second guess
+            cells, notes = [UNKNOWN, "", *cells[:2]], ["like none of the examples", *notes]
+        example = safe_name(classifier.examples_[answers.nearest[place]])
+        rows.append((name, (*cells, example, "; ".join(notes))))
+    return [(safe_name(name), *cells) for name, cells in sorted(rows)]
+
+
+def _write(path: Path, rows: list[tuple[str, ...]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream)
+        table.writerow(COLUMNS)
+        table.writerows(rows)
+
+
+def _summary(classifier: FewShotClassifier, rows: list[tuple[str, ...]], asked: Dataset) -> list[str]:
+    """A line for each class: examples and photos."""
+    given = [row[1] for row in rows]
+    counts = np.bincount(classifier.labels_).tolist()
+    right, held = int(np.trace(classifier.confusion_)), int(classifier.confusion_.sum())
+    lines = [f"of {held} examples, held out in turn, {right} were told right"] if held else []
+    width = max(len(safe_name(str(name))) for name in [*classifier.classes_, UNKNOWN])
+    for name, count in zip(classifier.classes_, counts, strict=True):
+        text = safe_name(str(name))
+        lines.append(f"  {text:{width}}  {given.count(text):,} photos  ({count} example{'s' * (count != 1)})")
+    if classifier.unknown is not None:
+        lines.append(f"  {UNKNOWN:{width}}  {given.count(UNKNOWN):,} photos")
+    return [f"{len(asked):,} photos, {len(classifier.classes_)} classes", *lines]

@@ -1,0 +1,297 @@
+"""Few-shot accuracy: the numbers, their intervals, the card, and what the run folder keeps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from untrained import striped_folder, untrained_run
+
+import nearfar as nf
+from nearfar.episodes import Episodes, EpisodeSampler
+from nearfar.errors import NearfarError, UsageError
+from nearfar.evaluation.protocol import paired_difference
+from nearfar.few_shot import HEADS, evaluate_episodes
+from nearfar.few_shot.evaluate import between_heads, with_views
+from nearfar.tasks.few_shot import Material
+
+
+def blobs(classes: int = 8, each: int = 30, width: int = 6, *, noise: float = 1.5) -> tuple[torch.Tensor, np.ndarray]:
+    draws = torch.Generator().manual_seed(0)
+    labels = np.arange(classes).repeat(each)
+    means = torch.randn(classes, width, generator=draws)
+    return means[labels] + noise * torch.randn(classes * each, width, generator=draws), labels
+
+
+def episodes_of(labels: np.ndarray, count: int = 40, **shape: int) -> Episodes:
+    return EpisodeSampler(labels, **{"ways": 4, "shots": 3, "queries": 5, "seed": 0, **shape}).draw(0, count)
+
+
+def accuracies(bank: torch.Tensor, episodes: Episodes) -> list[float]:
+    """Nearest class mean of unit features, one query at a time."""
+    found = []
+    for e in range(len(episodes)):
+        means = []
+        for way in range(episodes.ways):
+            members = [p for p, c in zip(episodes.support[e], episodes.support_label[e], strict=True) if c == way]
+            means.append(sum(bank[p] / bank[p].norm() for p in members) / len(members))
+        right = 0
+        for place, label in zip(episodes.query[e], episodes.query_label[e], strict=True):
+            distances = [float((bank[place] / bank[place].norm() - mean).norm()) for mean in means]
+            right += int(np.argmin(distances) == label)
+        found.append(right / len(episodes.query[e]))
+    return found
+
+
+def test_accuracy_of_each_episode_and_its_interval_equal_a_loop_and_scipy():
+    bank, labels = blobs()
+    episodes = episodes_of(labels)
+    score = evaluate_episodes(bank.double(), episodes, ["ncm"])["ncm"]
+    expected = accuracies(bank.double(), episodes)
+    assert score.draws == pytest.approx(expected, abs=1e-12)
+    low, high = stats.t.interval(0.95, len(expected) - 1, np.mean(expected), stats.sem(expected))
+    assert (score.value, score.low, score.high) == pytest.approx((np.mean(expected), low, high), abs=1e-12)
+
+
+def test_unbalanced_episodes_count_alike():
+    bank, labels = blobs()
+    episodes = EpisodeSampler(labels, ways=4, shots=3, queries=5, dirichlet=1.0).draw(0, 40)
+    score = evaluate_episodes(bank.double(), episodes, ["ncm"])["ncm"]
+    assert score.value == pytest.approx(np.mean(accuracies(bank.double(), episodes)), abs=1e-12)
+
+
+def test_differences_are_paired():
+    bank, labels = blobs()
+    scores = evaluate_episodes(bank, episodes_of(labels, 60), ["ncm", "lr", "nn"])
+    found = between_heads(scores)
+    best = max(scores, key=lambda head: scores[head].value)
+    assert set(found) == {f"{best} - {head}" for head in scores if head != best}
+    other = next(head for head in scores if head != best)
+    gap = np.subtract(scores[best].draws, scores[other].draws)
+    low, high = stats.t.interval(0.95, 59, gap.mean(), stats.sem(gap))
+    difference = found[f"{best} - {other}"]
+    assert (difference.mean, difference.low, difference.high) == pytest.approx((gap.mean(), low, high), abs=1e-12)
+    own = scores[best]
+    assert own.high is not None and own.low is not None
+    assert paired_difference(own, own).mean == 0
+
+
+def test_every_head_runs_and_says_what_it_does():
+    bank, labels = blobs()
+    scores = evaluate_episodes(
+        bank, episodes_of(labels, 6), list(HEADS), query_prior="uniform", centre=bank.mean(dim=0)
+    )
+    for name, score in scores.items():
+        assert name in score.protocol and HEADS[name].about in score.protocol
+        assert ("query_prior=uniform" in score.protocol) == HEADS[name].uses_prior
+        assert score.value > 0.3  # chance is a quarter
+
+
+def test_options_reach_their_head():
+    bank, labels = blobs()
+    episodes = episodes_of(labels)
+    plain, strong = (evaluate_episodes(bank, episodes, ["lr"], options=o)["lr"] for o in ({}, {"lr": {"C": 1e-6}}))
+    assert plain.draws != strong.draws and "C=1e-06" in strong.protocol
+
+
+@pytest.mark.parametrize(
+    ("heads", "prior", "says"),
+    [
+        (["rigde"], "unknown", "did you mean ridge"),
+        (["cl2n"], "unknown", "--split"),
+        ([], "unknown", "no heads"),
+        (["lr", "lr"], "unknown", "twice"),
+        (["ncm"], "unifrom", "did you mean uniform"),
+    ],
+)
+def test_C3_wrong_heads_and_priors(heads: list[str], prior: str, says: str):
+    bank, labels = blobs()
+    with pytest.raises(UsageError, match=says):
+        evaluate_episodes(bank, episodes_of(labels, 3), heads, query_prior=prior)
+
+
+def test_one_episode_has_no_interval_and_is_refused():
+    bank, labels = blobs()
+    with pytest.raises(UsageError, match="1 episodes"):
+        evaluate_episodes(bank, episodes_of(labels, 1), ["ncm"])
+
+
+def test_supports_become_their_views_and_queries_averages():
+    bank = torch.randn(4, 240, 6)
+    episodes = episodes_of(blobs()[1], 5)
+    rows, seen = with_views(bank, episodes, support=3, query=2)
+    assert seen.support.shape == (5, 3 * 12)
+    for e in range(5):
+        for s, place in enumerate(episodes.support[e]):
+            for view in range(3):
+                assert torch.equal(rows[seen.support[e, 3 * s + view]], bank[view + 1, place])
+                assert seen.support_label[e, 3 * s + view] == episodes.support_label[e, s]
+        for q, place in enumerate(episodes.query[e]):
+            torch.testing.assert_close(rows[seen.query[e, q]], bank[:3, place].mean(dim=0))
+    plain, same = with_views(bank, episodes, support=0, query=0)
+    assert torch.equal(plain[:240], bank[0]) and same is episodes
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Lists of episodes and decoded images go where only these tests look."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NEARFAR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs and labelled images of four classes."""
+    root = tmp_path_factory.mktemp("few_shot")
+    untrained_run(root / "one", seed=0)
+    untrained_run(root / "two", seed=1, classes=["level", "else"])
+    striped_folder(root / "data", each=12)
+    names = ["upright", "level", "chequers", "slanting"]
+    parts = {"train": names[:1], "val": names[1:2], "test": names[2:]}
+    (root / "split.json").write_text(json.dumps({"name": "mine", **parts}))
+    return root
+
+
+SMALL = {"ways": 3, "shots": (1, 2), "queries": 4, "episodes": 30, "device": "cpu"}
+
+
+def run(folder: Path, name: str = "one", **given: object):
+    said: list[str] = []
+    settings = {**SMALL, **given}
+    evaluation = nf.evaluate_few_shot(folder / name, folder / "data", say=said.append, **settings)
+    return evaluation, "\n".join(said)
+
+
+def test_a_run_beside_pixels_and_its_untrained_self(folder: Path):
+    evaluation, said = run(folder)
+    assert list(evaluation.scores) == ["raw pixels", "untrained encoder", "trained encoder"]
+    trained, untrained = evaluation.scores["trained encoder"], evaluation.scores["untrained encoder"]
+    assert trained[1]["lr"].draws == untrained[1]["lr"].draws  # this run was never trained
+    assert list(trained) == [1, 2] and list(trained[1]) == ["lr", "ncm"]
+    card = evaluation.card
+    needed = [card.fingerprint[:12], card.lists["1"][:12], card.hash, "30 of 3 ways, seed 0", "4 of each class"]
+    needed += [
+        "16 px",
+        "batch norm in evaluation mode",
+        "the last one",
+        "not the seed of training",
+        "none: all classes",
+    ]
+    needed += [
+        "each image once",
+        "each query is answered by itself",
+        HEADS["lr"].about,
+        "simclr, small",
+        "chance gives 33",
+    ]
+    assert [one for one in needed if one not in said] == []
+
+
+def test_the_files_hold_the_same_numbers_and_other_protocols_stay(folder: Path):
+    first, _ = run(folder, heads=["ncm"], shots=[1], seed=5)
+    second, _ = run(folder, heads=["ncm"], shots=[1], seed=6)
+    again, _ = run(folder, heads=["ncm"], shots=[1], seed=5)
+    assert first.card.hash == again.card.hash != second.card.hash
+    assert first.scores["trained encoder"][1]["ncm"] == again.scores["trained encoder"][1]["ncm"]
+    stored = json.loads((folder / "one" / "few_shot.json").read_text())["results"]
+    assert {first.card.hash, second.card.hash} <= set(stored)
+    assert stored[first.card.hash] == json.loads(json.dumps(first.as_dict()))
+    with np.load(folder / "one" / "few_shot" / f"{first.card.hash}.npz", allow_pickle=False) as kept:
+        assert kept["features"].tolist() == list(first.scores) and kept["heads"].tolist() == ["ncm"]
+        draws = kept["accuracy"][2, 0, 0]
+    assert draws == pytest.approx(first.scores["trained encoder"][1]["ncm"].draws, abs=1e-7)
+
+
+def test_another_run_on_the_same_episodes(folder: Path):
+    evaluation, said = run(folder, against=[folder / "two"], heads=["ncm"])
+    mine, other = (evaluation.scores[str(folder / name)] for name in ("one", "two"))
+    gap = np.subtract(mine[1]["ncm"].draws, other[1]["ncm"].draws)
+    difference = evaluation.run_differences()[str(folder / "two")][1]["ncm"]
+    assert difference.mean == pytest.approx(gap.mean(), abs=1e-12) and gap.any()
+    alone, _ = run(folder, "two", heads=["ncm"])
+    assert alone.scores["trained encoder"][1]["ncm"].draws == other[1]["ncm"].draws
+    assert "warning" not in said
+
+
+def test_classes_that_were_trained_on_are_no_new_ones(folder: Path):
+    _, said = run(folder, "two", heads=["ncm"], episodes=2)
+    assert "1 of 4 classes have the names of classes that were trained on (level)" in said
+
+
+def test_a_split_gives_its_part_and_the_centre(folder: Path):
+    evaluation, said = run(folder, split=folder / "split.json", ways=2, heads=["cl2n"], shots=[1])
+    assert evaluation.card.classes == 2 and evaluation.card.images == 24
+    assert "split: mine (" in said and "part test" in said
+    encoder = nf.load_encoder(folder / "one", device="cpu")
+    data = nf.load(folder / "data", size=16)
+    assert data.labels is not None and data.classes is not None
+    base = encoder(data.subset(np.flatnonzero(data.labels == data.classes.index("upright")))).mean(dim=0)
+    wanted = [data.classes.index(name) for name in ("chequers", "slanting")]
+    asked = data.subset(np.flatnonzero(np.isin(data.labels, wanted)))
+    assert asked.labels is not None
+    labels = np.searchsorted(wanted, asked.labels)
+    episodes = EpisodeSampler(labels, ways=2, shots=1, queries=4, seed=0).draw(0, 30)
+    expected = evaluate_episodes(encoder(asked), episodes, ["cl2n"], centre=base)["cl2n"]
+    assert evaluation.scores["trained encoder"][1]["cl2n"].draws == expected.draws
+
+
+def test_views_change_the_protocol_and_are_the_same_each_time(folder: Path):
+    plain, _ = run(folder, heads=["ncm"], shots=[1])
+    first, said = run(folder, heads=["ncm"], shots=[1], support_views=2, query_views=1)
+    again, _ = run(folder, heads=["ncm"], shots=[1], support_views=2, query_views=1)
+    assert first.scores == again.scores and first.card.hash != plain.card.hash
+    assert first.scores["trained encoder"] != plain.scores["trained encoder"]
+    assert first.card.lists == plain.card.lists
+    assert "2 augmented copies of each, not the image itself" in said and "and 1 augmented copies" in said
+
+
+def test_every_augmented_copy_is_another_and_the_first_of_the_bank_is_the_image(folder: Path):
+    encoder = nf.load_encoder(folder / "one", device="cpu")
+    data = nf.load(folder / "data", size=16)
+    bank = Material(encoder, data, None).bank(2, seed=0)
+    assert torch.equal(bank[0], encoder(data))
+    assert min(float((a - b).abs().max()) for a, b in ((bank[0], bank[1]), (bank[1], bank[2]))) > 1e-3
+    first = Material(encoder, data.subset([7]), None).bank(1, seed=0)
+    torch.testing.assert_close(first[1, 0], bank[1, 7])  # an image has the same copies in any company
+
+
+def test_the_hash_of_a_protocol_is_of_everything_but_the_name_of_the_data(folder: Path):
+    card = run(folder, heads=["ncm"], shots=[1])[0].card
+    other = {"data": "elsewhere", "lists": {}, "heads": {}, "shots": (9,), "part": "val", "dirichlet": 1.0}
+    for field in fields(card):
+        value = getattr(card, field.name)
+        changed = other.get(field.name, (value or 0) + 1 if isinstance(value, int) else "another")
+        assert (replace(card, **{field.name: changed}).hash == card.hash) == (field.name == "data"), field.name
+
+
+def test_unbalanced_queries_and_what_transductive_heads_are_told_are_printed(folder: Path):
+    evaluation, said = run(folder, heads=["ncm", "pt-map"], dirichlet=2.0, query_prior="uniform", ways=2)
+    assert "not balanced: shares of the classes from Dirichlet(2.0)" in said
+    assert "pt-map see all queries of an episode at once" in said and "equally frequent" in said
+    assert replace(evaluation.card, query_prior="unknown").hash != evaluation.card.hash
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"split": "cifar-fz"}, "cifar-fs"),
+        ({"part": "tset", "split": "SPLIT"}, "one of train, val, test"),
+        ({"heads": "lr"}, "are lists"),
+        ({"shots": (1, 1)}, "all different"),
+        ({"episodes": 1}, "two or more"),
+        ({"ways": 5}, "4 classes for 5 ways"),
+        ({"shots": (1, 9)}, r"4 of 4 classes have fewer than 13 images: chequers \(12\)"),
+        ({"support_views": -1}, "0 to 100"),
+    ],
+)
+def test_C2_wrong_settings(folder: Path, given: dict[str, object], says: str):
+    given = {name: folder / "split.json" if value == "SPLIT" else value for name, value in given.items()}
+    with pytest.raises(NearfarError, match=says):
+        run(folder, **given)
