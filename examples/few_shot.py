@@ -1,10 +1,9 @@
-"""New classes from a handful of examples: learn from the digits 0 to 4, then tell 7, 8 and 9 apart. About a minute.
+"""No labels in training, five a class in use: the encoder of `make demo` names digits from a handful of examples.
 
-The same on the command line:
+The same on the command line, with a folder of examples sorted by class and a folder of photos:
 
-    nearfar train digits --split examples/digits_split.json --method protonet --encoder conv4 --size 28 --ways 5 \
-        --shots 5 --queries 5 --flip 0 --optimizer adamw --lr 0.001 --epochs 10 --out runs/few_shot
-    nearfar few-shot runs/few_shot digits --split examples/digits_split.json --ways 3 --shots 1 5 --heads lr ncm
+    nearfar few-shot runs/demo digits:test --shots 1 5 --heads lr ncm nn
+    nearfar classify runs/demo examples/ photos/ --out labels.csv --unknown auto
 """
 
 from __future__ import annotations
@@ -15,23 +14,22 @@ import numpy as np
 
 import nearfar as nf
 
-SPLIT = Path(__file__).with_name("digits_split.json")
+SETTINGS = Path(__file__).with_name("demo.yaml")
 
 
 def main() -> None:
-    """Trains in episodes, measures on classes that training has not seen, and classifies with five examples of each."""
-    run = nf.train(
-        "digits", split=str(SPLIT), method="protonet", encoder="conv4", size=28, ways=5, shots=5, queries=5, flip=0.0,
-        optimizer="adamw", lr=0.001, epochs=10, out="runs/few_shot",
-    )  # fmt: skip
-    nf.evaluate_few_shot(run, "digits", split=SPLIT, ways=3, heads=("lr", "ncm", "nn"))
+    """Trains without labels, measures on 10,000 episodes, and classifies with five examples of each digit."""
+    run = nf.train("digits:train", config=SETTINGS, out="runs/demo")  # finished at once where `make demo` has run
+    nf.evaluate_few_shot(run, "digits:test", heads=("lr", "ncm", "nn"))
 
     digits = nf.load("digits:test", size=28)
     images, labels = np.asarray(digits.images), np.asarray(digits.labels)
-    examples = np.concatenate([np.flatnonzero(labels == digit)[:5] for digit in (7, 8, 9)])
-    others = np.concatenate([np.flatnonzero(labels == digit)[5:] for digit in (7, 8, 9)])
-    classifier = nf.FewShotClassifier(run).fit(images[examples], labels[examples])
-    print(f"15 examples, {len(others)} other images: {classifier.score(images[others], labels[others]):.1%} right")
+    places = [np.flatnonzero(labels == digit) for digit in range(10)]
+    examples, others = (np.concatenate([place[part] for place in places]) for part in (slice(5), slice(5, None)))
+    classifier = nf.FewShotClassifier(run, unknown="auto").fit(images[examples], labels[examples])
+    answer = classifier.answer(images[others])
+    right = classifier.classes_[answer.probability.argmax(axis=1)] == labels[others]
+    print(f"50 examples, {len(others)} other images: {right.mean():.1%} right, {answer.unknown.mean():.1%} called unknown")
 
 
 if __name__ == "__main__":
