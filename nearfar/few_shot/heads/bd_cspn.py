@@ -10,21 +10,23 @@ from .supports import membership, only_present
 from .transductive import averaging, cosines, floor, inverse_root, products, shift
 
 SCALE = 10.0
-"""Of the cosine in the weights of a mended mean; the paper's epsilon."""
+"""Of the cosine in the weights of a mended mean; epsilon in the paper."""
 
 
 def bd_cspn(support: Tensor, labels: Tensor, query: Tensor, *, ways: int, centre: Tensor | None = None) -> Tensor:
     """Cosine to mended class means.
 
     1. Features get length 1; queries are moved so that their mean is that of the supports.
-    2. Each query joins the class whose mean is nearest by cosine.
-    3. `m'_c = sum over the members i of c, supports and queries, of w_ic x_i`, where `w_ic` is the softmax over these
-       members of `10 cos(x_i, m_c)`.
+    2. `w_ic` is the softmax over the classes of `10 cos(x_i, m_c)`; each query joins the class where it is largest.
+    3. `m'_c = mean of the members i of c, supports and queries, weighted by w_ic`.
 
     Assumes that the queries have about the classes of the supports in about the same shares: the shift is wrong by as
     much as that fails.
 
-    Differs from the paper: all queries of a class take part, not only the most confident 8.
+    Differs from the paper: the weights are those of the published implementations by Ziko et al. and Veilleux et al.,
+    and all queries of a class take part, not only the most confident 8. Unlike there a support is a member of its own
+    class even where another mean is nearer, and the weights are divided by their sum, not by the number of members;
+    that changes no cosine, but see `laplacian_shot`.
 
     Args:
         support: `[T, S, D]`.
@@ -56,10 +58,10 @@ def bd_cspn(support: Tensor, labels: Tensor, query: Tensor, *, ways: int, centre
 def rectified(gram: Tensor, member: Tensor) -> Tensor:
     """Steps 2 and 3 of `bd_cspn`: weights of the images in the mended means `[T, ways, S + Q]`, from products."""
     asked = gram.shape[1] - member.shape[2]
-    near = _cosines(averaging(F.pad(member, (0, asked))), gram)
-    nearest = (near[..., member.shape[2] :] + floor(member)).argmax(dim=1)
+    sure = torch.softmax(SCALE * _cosines(averaging(F.pad(member, (0, asked))), gram) + floor(member), dim=1)
+    nearest = sure[..., member.shape[2] :].argmax(dim=1)
     joined = (nearest[:, None, :] == torch.arange(member.shape[1], device=nearest.device)[:, None]).to(member)
-    return averaging(torch.cat([member, joined], dim=2) * torch.exp(SCALE * (near - 1)))
+    return averaging(torch.cat([member, joined], dim=2) * sure)
 
 
 def _cosines(weights: Tensor, gram: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ def ridge(
 ) -> Tensor:
     """Scores `Q W` of `W = S^T (S S^T + penalty I)^-1 Y`, the minimum of `|S W - Y|^2 + penalty |W|^2`.
 
-    Differs from R2D2: no learned scale or offset, which would not change the answer. There the penalty is learned; others
-    fix it at 50, for features of great length. Beside features of length 1 that would leave little but the sum over the
+    Differs from R2D2: no learned scale or offset, which would not change the answer. There the penalty is learned, or
+    fixed at 50 for features of great length. Beside features of length 1 that would leave little but the sum over the
     supports of a class; 1 gives the penalty the weight of one support.
 
     Args:

@@ -11,6 +11,8 @@ from .transductive import Prior, averaging, cosines, floor, products, shares
 
 ADDED = 1e-6
 """To a feature before the power, as published."""
+TOLERANCE, ROUNDS = 1e-6, 1000
+"""Of the transport: share of the mass that may be in a wrong column at the end, and rounds at most; as published."""
 
 
 def pt_map(
@@ -94,11 +96,13 @@ def _transported(
     near = temperature * (2 * inner[..., shots:] - square) + absent
     if prior is not None:
         ones = near.new_ones(near.shape[0], near.shape[2])
-        near = near + _potential(near, ones, prior * near.shape[2], 1e-6, 1000)[..., None]
+        near = near + _potential(near, ones, prior * near.shape[2], TOLERANCE, ROUNDS)[..., None]
     return near.log_softmax(dim=1)
 
 
-def sinkhorn(scores: Tensor, rows: Tensor, columns: Tensor, *, tolerance: float = 1e-6, rounds: int = 1000) -> Tensor:
+def sinkhorn(
+    scores: Tensor, rows: Tensor, columns: Tensor, *, tolerance: float = TOLERANCE, rounds: int = ROUNDS
+) -> Tensor:
     """The plan of given sums that is closest to `exp(scores)`: `P_ij = exp(s_ij + f_i + g_j)`.
 
     A round is `f` for the sums of rows, then `g` for the sums of columns, as Sinkhorn does, or where that is
@@ -145,7 +149,7 @@ def _potential(scores: Tensor, rows: Tensor, columns: Tensor, tolerance: float, 
     is taken where it halves what is wrong, else a round of Sinkhorn, which never makes it worse.
     """
     found = torch.where(columns > 0, 0.0, -torch.inf).to(scores)
-    going, here = torch.arange(len(scores), device=scores.device), found
+    going, here = torch.arange(len(scores), device=scores.device), found.clone()
     limit = tolerance * columns.sum(dim=1)
     for _ in range(rounds):
         plan, held, wrong = _filled(scores, here, rows, columns)
