@@ -14,7 +14,7 @@ from rich.text import Text
 PLAIN_SECONDS, PROBE_SECONDS = 30.0, 10.0
 """Seconds between plain lines where there is no terminal: of any row, of one with the end of an epoch."""
 
-PROBES = {"knn": "kNN", "match": "match", "one_shot": "5-way 1-shot"}
+PROBES = {"knn": "kNN", "match": "match", "one_shot": "1-shot"}
 """Measures of the probe at the end of an epoch, and what they are called."""
 
 

@@ -256,10 +256,7 @@ class Contrast(nn.Module):
 
         Called once after each optimiser step, `progress` in [0, 1].
         """
-        for module in self.encoder.modules():
-            advance = getattr(module, "advance", None)
-            if advance is not None:
-                advance(progress)
+        advance(self.encoder, progress)
         if self.teacher is not None and self.teacher.net is None:
             decay = self.teacher.decay(progress) if callable(self.teacher.decay) else self.teacher.decay
             online = [*self.encoder.parameters(), *self.head.parameters()]
@@ -267,6 +264,14 @@ class Contrast(nn.Module):
                 slow.lerp_(trained, 1 - decay)
         if self.memory is not None and self.seen is not None and self._batch is not None:
             self.memory.remember(self.seen[1], self._batch)
+
+
+def advance(encoder: nn.Module, progress: float) -> None:
+    """Tells the layers that ramp (`advance(progress)`, as DropBlock has it) how far the run is, in [0, 1]."""
+    for module in encoder.modules():
+        ramp = getattr(module, "advance", None)
+        if ramp is not None:
+            ramp(progress)
 
 
 @torch.no_grad()

@@ -33,7 +33,9 @@ class TrainSettings(BaseModel):
     init: str | None = Field(None, description="finished run whose encoder training begins with; none: new weights")
     teacher: str | None = Field(None, description="finished run whose answers are learned, for methods with a teacher")
     epochs: int = Field(100, ge=1, description="passes over the data")
-    batch: int = Field(256, ge=2, description="images in a step, over all processes; the others are the negatives")
+    batch: int = Field(
+        256, ge=2, description="images in a step, over all processes; of an episodic method its episodes say how many"
+    )
     chunk: int | None = Field(
         None, ge=1, description="images in the encoder at once, for less memory with the same negatives; none: all"
     )
@@ -84,12 +86,18 @@ class TrainSettings(BaseModel):
     def _from_text(cls, value: Any, info: Any) -> Any:
         return given(value, cls.model_fields[info.field_name].annotation)
 
-    @field_validator("chunk", "warmup_epochs")
+    @field_validator("warmup_epochs")
     @classmethod
-    def _not_more_than(cls, value: float | None, info: Any) -> float | None:
-        other = {"chunk": "batch", "warmup_epochs": "epochs"}[info.field_name]
-        if value is not None and value > info.data.get(other, value):
-            raise ValueError(f"must not be more than {other} ({info.data[other]})")
+    def _not_more_than_all(cls, value: float, info: Any) -> float:
+        if value > info.data.get("epochs", value):
+            raise ValueError(f"must not be more than epochs ({info.data['epochs']})")
+        return value
+
+    @field_validator("milestones")
+    @classmethod
+    def _in_order(cls, value: tuple[float, ...], info: Any) -> tuple[float, ...]:
+        if any(not 0 < one < info.data.get("epochs", one + 1) for one in value) or list(value) != sorted(set(value)):
+            raise ValueError("must rise, and lie between 0 and epochs")
         return value
 
 

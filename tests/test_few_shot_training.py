@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from test_methods import toy_method
 from toy import stripes
 
 import nearfar as nf
-from nearfar import optim
+from nearfar import encoders, optim
 from nearfar.device import choose
 from nearfar.episode import Shape
 from nearfar.episodes import EpisodeSampler
 from nearfar.errors import DataError, UsageError
+from nearfar.method import advance
 from nearfar.plan import Plan
 from nearfar.tasks.build import check
-from nearfar.tasks.train import prepare
+from nearfar.tasks.job import prepare
+from nearfar.tasks.start import take_weights
 
 CLASSES, EACH = 8, 12
 SMALL = {"encoder": "conv4", "size": 16, "epochs": 2, "threads": 1, "precision": "fp32", "device": "cpu", "lr": 0.01}
@@ -122,6 +126,35 @@ def test_a_run_begins_with_the_encoder_of_another(place: Path) -> None:
         trained(place, "fourth", method="rfs", batch=16, init=str(place / "nowhere"))
 
 
+def test_a_start_that_has_seen_the_test_classes_is_refused(place: Path) -> None:
+    everything = nf.train(str(place / "data.npz"), out=place / "all", method="rfs", batch=16, **SMALL)
+    with pytest.raises(UsageError, match="4 classes that toy keeps for later"):
+        trained(place, "leak", method="rfs", batch=16, init=str(everything))
+    first = trained(place, "clean", method="rfs", batch=16)
+    second = trained(place, "cleaner", method="rfs", batch=16, init=str(first))
+    info = json.loads((second / "nearfar-run.json").read_text())["info"]
+    assert info["seen"] == ["0", "1", "2", "3"]
+    told: list[str] = []
+    blind = nf.train(str(place / "data.npz"), out=place / "blind", method="simclr", hidden=(8,), batch=16, labels=False,
+                     **SMALL)  # fmt: skip
+    settings = {**SMALL, "method": "rfs", "batch": 16, "init": str(blind), "split": str(place / "split.json")}
+    nf.train(str(place / "data.npz"), out=place / "hidden", say=told.append, **settings)
+    assert any("may have seen the test classes" in line for line in told)
+    assert json.loads((place / "hidden" / "nearfar-run.json").read_text())["info"]["seen"] is None
+
+
+def test_dropblock_begins_anew_where_a_run_begins_with_another() -> None:
+    """The progress of the run before is in its weights; carried over, the first step would drop as the last one did."""
+    earlier = encoders.build("resnet12-grid", channels=3, size=16)
+    advance(earlier, 1.0)
+    method = replace(toy_method("rfs"), encoder=encoders.build("resnet12-grid", channels=3, size=16))
+    take_weights(method, earlier.state_dict(), where="earlier")
+    progress = [value for name, value in method.encoder.state_dict().items() if name.endswith("progress")]
+    assert len(progress) == 2 and not any(progress)
+    for one, other in zip(earlier.parameters(), method.encoder.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_a_run_learns_the_answers_of_another(place: Path) -> None:
     first = trained(place, "generation0", method="rfs", batch=16)
     second = trained(place, "generation1", method="rfs", batch=16, teacher=str(first))
@@ -142,6 +175,11 @@ def test_a_run_learns_the_answers_of_another(place: Path) -> None:
         ({"method": "protonet", **EPISODE, "queries": 20}, "21|20"),
         ({"method": "rfs", "split": "cifarfs"}, "cifar-fs"),
         ({"method": "rfs", "classes": 3}, "classes: unknown"),
+        ({"method": "protonet", **EPISODE, "tasks": 10}, "a step takes 60 images .10 episodes of 6., and there are 48"),
+        ({"method": "protonet", **EPISODE, "chunk": 13}, "at most the batch of 12"),
+        ({"method": "rfs", "milestones": "-1"}, "milestones: must rise"),
+        ({"method": "rfs", "milestones": "1.5,1"}, "milestones: must rise"),
+        ({"method": "rfs", "milestones": "2"}, "milestones: must rise"),
     ],
 )
 def test_what_can_not_work_is_refused_before_work(settings: dict[str, object], told: str, place: Path) -> None:

@@ -126,10 +126,10 @@ def test_C2_all_problems_at_once_a_line_each():
 
 
 def test_C2_contradictory_pairs_beside_other_problems():
-    lines = refused({"chunk": 512, "batch": 256, "warmup_epochs": 9, "epochs": 5, "seed": -1})
+    lines = refused({"milestones": "3,9", "warmup_epochs": 9, "epochs": 5, "seed": -1})
     assert [line.strip() for line in lines[1:]] == [
-        "chunk: must not be more than batch (256), not 512",
         "warmup_epochs: must not be more than epochs (5), not 9",
+        "milestones: must rise, and lie between 0 and epochs, not '3,9'",
         "seed: must be greater than or equal to 0, not -1",
     ]
 

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
@@ -104,6 +105,11 @@ class Split:
         places = np.flatnonzero(labels >= 0)
         found = replace(dataset.subset(places), labels=labels[places], classes=list(wanted))
         return with_rotations(found) if self.rotations else found
+
+    def kept_from(self, seen: Iterable[str]) -> list[str]:
+        """Classes of validation and test that are among these names, turned ones by the name of the upright one."""
+        upright = {name.split("/rot")[0] if self.rotations else name for name in seen}
+        return [name for name in (*self.val, *self.test) if name in upright]
 
     def _require(self, wanted: tuple[str, ...], classes: list[str], part: str) -> None:
         there = Counter(classes)

@@ -10,15 +10,17 @@ import numpy as np
 
 from ..data import Dataset, duplicates_across, load, safe_name
 from ..errors import UsageError
-from ..few_shot.classifier import UNKNOWN, Answers, FewShotClassifier, check_head
+from ..few_shot.classifier import UNKNOWN, Answers, FewShotClassifier, check_head, check_names
 from ..runs.atomic import disk_errors, replace
 from .build import store_size
 from .encoder import Encoder, load_encoder
 
 COLUMNS = ("path", "label", "probability", "second", "second_probability", "nearest_example", "note")
-MISTAKEN, PAIRS = 0.25, 5
+MISTAKEN = 0.25
 """Share of held-out examples of a class that are taken for one other, two at least, from which on the two are said to
-look alike; and the most pairs that are named."""
+look alike."""
+NAMED = 5
+"""The most pairs of classes, or of copies, that a warning names."""
 
 
 def classify(
@@ -48,8 +50,8 @@ def classify(
         The file.
 
     Raises:
-        UsageError: An unknown head, or a share that can't be.
-        DataError: No photos, examples without labels or of one class.
+        UsageError: An unknown head, a share that can't be, or a class with the name "unknown" beside a share.
+        DataError: No photos, examples without labels or of one class, or an encoder that gives NaN.
     """
     check_head(head)
     share = _share(unknown)
@@ -57,6 +59,7 @@ def classify(
         Path(out).parent.mkdir(parents=True, exist_ok=True)
     encoder = load_encoder(run, device=device)
     examples = encoder.load(support, labels=True)
+    check_names(examples.classes or (), share)
     classifier = FewShotClassifier(encoder, head=head, unknown=share).fit(examples)
     asked = _photos(photos, encoder)
     for warning in [*_about_examples(classifier, examples), *_about_overlap(examples, asked)]:
@@ -92,6 +95,7 @@ def _photos(photos: str | Path, encoder: Encoder) -> Dataset:
 def _about_examples(classifier: FewShotClassifier, examples: Dataset) -> list[str]:
     """What makes answers doubtful, as far as the examples show it."""
     told = [f"{safe_name(name)} cannot be read and is left out of the examples: {why}" for name, why in examples.bad]
+    told += _about_copies(examples)
     counts = np.bincount(classifier.labels_).tolist()
     lone = [str(name) for name, count in zip(classifier.classes_, counts, strict=True) if count == 1]
     if lone:
@@ -99,12 +103,30 @@ def _about_examples(classifier: FewShotClassifier, examples: Dataset) -> list[st
     if not classifier.calibrated_:
         told.append("probabilities are not calibrated: no class has two examples; they only tell which is likelier")
     alike = sorted(_alike(classifier), key=lambda pair: -pair[2] / pair[3])
-    for one, other, mistaken, count in alike[:PAIRS]:
+    for one, other, mistaken, count in alike[:NAMED]:
         told.append(
             f"{safe_name(one)} and {safe_name(other)} look alike: {mistaken} of {count} examples of "
             f"{safe_name(one)}, held out, were taken for {safe_name(other)}"
         )
-    return told + ([f"and {len(alike) - PAIRS} more pairs of classes"] if len(alike) > PAIRS else [])
+    return told + ([f"and {len(alike) - NAMED} more pairs of classes"] if len(alike) > NAMED else [])
+
+
+def _about_copies(examples: Dataset) -> list[str]:
+    """Examples that are one file: of one class, and of several, where at least one is in the wrong folder."""
+    assert examples.labels is not None
+    firsts: dict[bytes, int] = {}
+    pairs: dict[bool, list[str]] = {True: [], False: []}
+    for place, value in enumerate(examples.hashes):
+        first = firsts.setdefault(value.tobytes(), place)
+        if first != place:
+            pair = f"{safe_name(examples.names[first])} = {safe_name(examples.names[place])}"
+            pairs[bool(examples.labels[first] == examples.labels[place])].append(pair)
+    meanings = {True: "repeat another of their class, which teaches nothing", False: "are filed under two classes"}
+    return [
+        f"{len(found)} examples {meanings[one]}: {', '.join(found[:NAMED])}{', ...' if len(found) > NAMED else ''}"
+        for one, found in pairs.items()
+        if found
+    ]
 
 
 def _alike(classifier: FewShotClassifier) -> list[tuple[str, str, int, int]]:

@@ -50,7 +50,7 @@ class Encoder:
         return encoders.pooled([maps[-1].float()])
 
     def untrained(self) -> Encoder:
-        """The same net with the weights that training began with."""
+        """The same net with the fresh weights of the run's seed, also where the run began with those of another."""
         return _encoder(Run.open(self.run), self.device)
 
     def load(self, data: str | Path, *, labels: bool | None = None) -> Dataset:
@@ -84,7 +84,7 @@ def load_encoder(run: str | Path, *, device: str = "auto", precision: str = "aut
 
 
 def stored_method(run: Run) -> Method:
-    """The method of a run as training began with it; a teacher is left out."""
+    """The method of a run with the fresh weights of its seed, not those of `--init`; a teacher is left out."""
     transform, settings = CentreCrop.from_dict(run.info["transform"]), TrainSettings(**run.settings)
     channels, classes = len(transform.mean or ()), run.info["classes"]
     return initial(
@@ -93,7 +93,7 @@ def stored_method(run: Run) -> Method:
 
 
 def _encoder(run: Run, device: Device) -> Encoder:
-    """The encoder as training began with it."""
+    """The encoder with the fresh weights of the run's seed."""
     transform = CentreCrop.from_dict(run.info["transform"])
     channels = len(transform.mean or ())
     net = stored_method(run).encoder

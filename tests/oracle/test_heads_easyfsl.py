@@ -41,7 +41,7 @@ def test_nearest_means_answer_alike(head: str, name: str) -> None:
 
 
 def test_pt_map_answers_alike() -> None:
-    """Theirs neither normalises nor reduces before the first round, so it is given unit features; near ties may differ."""
+    """Theirs neither normalises nor reduces before the first round: it is given unit features. Near ties may differ."""
     support, labels, query = tasks()
     found = HEADS["pt-map"](support, labels, query, ways=WAYS, query_prior="uniform").argmax(dim=2)
     other = theirs(methods.PTMAP, unit(support), labels, unit(query), fine_tuning_steps=20)

@@ -1,0 +1,204 @@
+"""A training, all of it decided and nothing of it begun: what would go wrong after hours is said here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .. import optim
+from ..data import Dataset, Scan, safe_name
+from ..device import Device
+from ..distributed import world
+from ..encoders.norm import BatchNorm
+from ..episodes import EpisodeSampler, Split, open_split
+from ..errors import DataError, UsageError
+from ..method import Method
+from ..plan import Plan
+from ..settings import TrainSettings
+from ..views import CentreCrop
+from ..views.render import normalisation
+from .build import build_method, initial, read
+from .start import answers_of, begin_with, fingerprint, seen_classes
+
+FEWEST = 4
+"""Images for each process, below which there is hardly anything to push away."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training, all of it decided and nothing of it begun.
+
+    `dataset` is all that the run can see. With a split it holds the training classes alone; `watched` holds the
+    validation classes, and images of the test classes are nowhere. `seen` names all classes that the weights have been
+    trained on, also by the runs that this one begins with; None: it can't be told, for data had no labels.
+    """
+
+    settings: TrainSettings
+    dataset: Dataset
+    held: np.ndarray
+    scan: Scan
+    size: int
+    device: Device
+    method: Method
+    plan: Plan
+    split: Split | None = None
+    watched: Dataset | None = None
+    seen: list[str] | None = None
+
+    @property
+    def transform(self) -> CentreCrop:
+        """The transform of evaluation, normalised as the method's first view is; stored with the run."""
+        view = getattr(self.method.views, "views", (None,))[0]
+        mean, std = normalisation(getattr(view, "mean", None), getattr(view, "std", None), self.dataset.images.shape[1])
+        return CentreCrop(self.size, mean=mean, std=std)
+
+    def identity(self, data: str | Path) -> dict[str, Any]:
+        """What makes this run this run; stored in its folder."""
+        return {
+            "settings": self.settings.model_dump(mode="json"),
+            "info": {
+                "data": str(data),
+                "fingerprint": self.dataset.fingerprint,
+                "classes": self.dataset.classes,
+                "transform": self.transform.to_dict(),
+                "processes": world(),
+                "split": self.split and {"name": self.split.name, "fingerprint": self.split.fingerprint},
+                "seen": self.seen,
+                "init": fingerprint(self.settings.init),
+                "teacher": fingerprint(self.settings.teacher),
+            },
+        }
+
+    def describe(self, out: str | Path) -> str:
+        """What will happen, a line each."""
+        plan = self.plan
+        aside = f"{len(self.held):,} held out to watch"
+        if self.split is not None:
+            aside = f"those of {len(self.split.train)} classes of {self.split.name}; the test classes are not touched"
+        lines = {
+            "data": f"{self.scan.summary()}; {len(plan.samples):,} to train on, {aside}",
+            "method": f"{self.settings.method}, views of {self.size} px",
+            "encoder": getattr(self.method.encoder, "describe", lambda: self.settings.encoder)(),
+            "device": f"{self.device}, {torch.get_num_threads()} threads"
+            + (f", {world()} processes" if world() > 1 else ""),
+            "episodes": self._episodes(),
+            "batch": f"{plan.batch} images, {plan.steps_per_epoch:,} steps an epoch, {plan.total:,} in all",
+            "out": str(out),
+        }
+        return "\n".join(f"{name:8} {text}" for name, text in lines.items() if text)
+
+    def _episodes(self) -> str:
+        shape = self.method.episode
+        if shape is None:
+            return ""
+        return f"{shape.tasks} a step, of {shape.ways} ways, {shape.shots} shots, {shape.queries} queries a class"
+
+
+def prepare(data: str | Path, settings: TrainSettings, device: Device, say: Callable[[str], None]) -> Job:
+    """Reads the data, builds the method and the plan; raises before any work what would go wrong after hours."""
+    dataset, found, size = read(data, settings, say)
+    for name, reason in dataset.bad[:10]:
+        say(f"skipped {safe_name(name)}: {reason}")
+    split = open_split(settings.split) if settings.split else None
+    watched = None
+    if split is not None:
+        dataset, watched = split.part(dataset, "train"), split.part(dataset, "val")
+    train_part, held = dataset.split(settings.hold_out if split is None else 0.0, seed=settings.seed)
+    method = _method(settings, size, dataset)
+    seen = seen_classes(settings, dataset.classes, split, say)
+    episodes = _sampler(settings, method, dataset, train_part)
+    batch = _fitting_batch(settings, len(train_part), say) if episodes is None else _episode_batch(method, train_part)
+    most = settings.batch if episodes is None else batch
+    if settings.chunk and settings.chunk > most:
+        raise UsageError(f"a chunk of {settings.chunk}", where="chunk", mend=f"at most the batch of {most} images")
+    if method.memory is not None:
+        method.memory.check_batch(batch)
+    if method.extract.labels and dataset.labels is None:
+        raise DataError(
+            f"{settings.method} learns from labels and the data has none",
+            where=data,
+            mend="put the images into one folder a class, or choose a method that needs none: --method simclr",
+        )
+    if world() > 1 and any(
+        isinstance(m, _BatchNorm) and not isinstance(m, BatchNorm) for m in method.encoder.modules()
+    ):
+        say("the encoder's batch norm is not nearfar's: its statistics are those of each process")
+    plan = Plan(
+        samples=train_part,
+        batch=batch,
+        epochs=settings.epochs,
+        peak=optim.scaled_lr(settings.lr, batch),
+        warmup_epochs=settings.warmup_epochs,
+        seed=settings.seed,
+        milestones=settings.milestones,
+        monitor_every=settings.monitor_every,
+        checkpoint_minutes=settings.checkpoint_minutes,
+        episodes=episodes,
+    )
+    return Job(settings, dataset, held, found, size, device, method, plan, split, watched, seen)
+
+
+def _method(settings: TrainSettings, size: int, dataset: Dataset) -> Method:
+    """The method with the weights that training begins with."""
+    teacher = answers_of(settings.teacher, settings, dataset.classes)
+    channels, classes = dataset.images.shape[1], len(dataset.classes or ()) or None
+    method = initial(settings.seed, lambda: build_method(settings, size, channels, classes=classes, teacher=teacher))
+    if settings.init is not None:
+        begin_with(method, settings.init, encoder=settings.encoder)
+    return method
+
+
+def _sampler(settings: TrainSettings, method: Method, dataset: Dataset, samples: np.ndarray) -> EpisodeSampler | None:
+    """Draws the episodes of an episodic method from the samples to train on."""
+    shape = method.episode
+    if shape is None or dataset.labels is None:
+        return None
+    return EpisodeSampler(
+        dataset.labels[samples], ways=shape.ways, shots=shape.shots, queries=shape.queries, seed=settings.seed
+    )
+
+
+def _episode_batch(method: Method, samples: np.ndarray) -> int:
+    """Images in a step of an episodic method, over all processes; the setting `batch` has no part in it."""
+    shape = method.episode
+    assert shape is not None
+    if shape.tasks % world():
+        raise UsageError(
+            f"{shape.tasks} episodes can't be shared among {world()} processes",
+            where="tasks",
+            mend=f"--tasks {max(shape.tasks // world(), 1) * world()}",
+        )
+    batch = shape.tasks * shape.images
+    if batch > len(samples):
+        raise DataError(
+            f"a step takes {batch} images ({shape.tasks} episodes of {shape.images}), and there are {len(samples)}",
+            where="data",
+            mend="fewer --tasks, --ways, --shots or --queries",
+        )
+    return batch
+
+
+def _fitting_batch(settings: TrainSettings, count: int, say: Callable[[str], None]) -> int:
+    """The batch asked for, or the largest that fits the data; a multiple of the number of processes."""
+    if count < FEWEST * world():
+        raise DataError(
+            f"{count} images to train on are too few",
+            where="data",
+            mend=f"contrastive learning needs others to push away: at least {FEWEST} images for each process",
+        )
+    batch = min(settings.batch, count // world() * world())
+    if batch % world() or batch < 2 * world():
+        raise UsageError(
+            f"a batch of {batch} can't be shared among {world()} processes, two images each or more",
+            where="batch",
+            mend=f"--batch {max(batch // world(), 2) * world()}",
+        )
+    if batch < settings.batch:
+        say(f"batch reduced from {settings.batch} to {batch}: there are {count} images to train on")
+    return batch
