@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "digits_methods.json")
     asked = parser.parse_args()
     confine(asked.threads)
-    found = [one(name, seed, asked) for name in nf.METHODS for seed in asked.seeds]
+    found = [one(name, seed, asked) for name in OWN for seed in asked.seeds]
     write_json(
         asked.out,
         {

@@ -1,4 +1,4 @@
-"""Lists of episodes, and their files: drawn once, named by their hash, read back only if every byte is right."""
+"""Lists of episodes, and their files: named by their hash, read back only if every byte is right."""
 
 from __future__ import annotations
 
@@ -144,7 +144,10 @@ class Episodes:
 
 
 def stored(folder: str | Path, sampler: EpisodeSampler, count: int, *, data: str) -> Episodes:
-    """Episodes 0 to count - 1 of a sampler: drawn and stored the first time, read from their file ever after.
+    """Episodes 0 to count - 1 of a sampler, compared with their file; the first time it is written.
+
+    Drawing takes about 0.1 s for 10,000 episodes, so the file saves no time: it proves, years and versions later, that
+    they are still the same.
 
     Args:
         folder: Where `episodes-HASH.npz` is, or will be.
@@ -159,10 +162,10 @@ def stored(folder: str | Path, sampler: EpisodeSampler, count: int, *, data: str
         raise UsageError(f"{count} episodes", where="count", mend="1 or more; 10,000 give ± 0.2 points")
     made_of = f"{FORMAT} {sampler.fingerprint} {count} {data}"
     path = Path(folder) / f"episodes-{hashlib.blake2b(made_of.encode(), digest_size=16).hexdigest()}.npz"
+    episodes = sampler.draw(0, count)
     if not path.exists():
-        sampler.draw(0, count).save(path, data=data)
-    episodes = Episodes.load(path, data=data)
-    if len(episodes) != count or episodes[-1:].fingerprint != sampler.draw(count - 1, 1).fingerprint:
+        episodes.save(path, data=data)
+    elif Episodes.load(path, data=data).fingerprint != episodes.fingerprint:
         raise _damaged(path, "other episodes than this sampler draws")
     return episodes
 

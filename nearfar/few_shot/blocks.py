@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..errors import DataError, UsageError
+
 if TYPE_CHECKING:
     from ..episodes import Episodes
 
@@ -24,7 +26,7 @@ def predict(
     """The answer of a head to every query of every episode.
 
     Args:
-        bank: Features `[N, D]`; the episodes' places are its rows.
+        bank: Features `[N, D]`, float32 or float64; the episodes' places are its rows.
         episodes: T episodes.
         head: One of `nearfar.few_shot.heads.HEADS`, or a function called in the same way.
         block: Episodes at once; None: as many as keep the features of a block small. Changes no answer.
@@ -32,7 +34,14 @@ def predict(
 
     Returns:
         Classes int64 `[T, Q]` within each episode, on the CPU.
+
+    Raises:
+        UsageError: A bank of another type or shape.
+        DataError: Features, or a centre among the options, that are no numbers or too large.
     """
+    check_features(bank)
+    if isinstance(options.get("centre"), Tensor):
+        check_features(options["centre"][None], where="centre")
     support, labels, query = (
         torch.from_numpy(part).to(bank.device) for part in (episodes.support, episodes.support_label, episodes.query)
     )
@@ -49,6 +58,27 @@ def predict(
         scores = head(features[:, :shots], labels[part], features[:, shots:], ways=episodes.ways, **_of(options, part))
         predicted[part] = scores.argmax(dim=-1).cpu()
     return predicted
+
+
+def check_features(x: Tensor, *, where: str = "features") -> None:
+    """Raises UsageError unless x is float32 or float64 `[N, D]`, DataError where rows are no numbers or too large.
+
+    Heads square lengths and add a few of them: a row may be as long as a sixteenth of the root of the largest number,
+    1e18 in float32.
+    """
+    if x.ndim != 2 or x.dtype not in (torch.float32, torch.float64):
+        raise UsageError(f"{x.dtype} {list(x.shape)}", where=where, mend="float32 or float64 [N, D]; x.float()")
+    length = torch.linalg.vector_norm(x, dim=1)
+    longest = torch.finfo(x.dtype).max ** 0.5 / 16
+    if bool((length <= longest).all()):
+        return
+    broken = int((~x.isfinite().all(dim=1)).sum())
+    if broken:
+        mend = "see what they come from: a training that diverged, or a division by zero"
+        raise DataError(f"{broken} of {len(x):,} rows hold NaN or infinity", where=where, mend=mend)
+    large = int((~(length <= longest)).sum())
+    what = f"{large} of {len(x):,} rows are longer than {longest:.0e}: their squares overflow"
+    raise DataError(what, where=where, mend="divide all features by the same large number")
 
 
 def _of(options: dict[str, Any], part: slice) -> dict[str, Any]:

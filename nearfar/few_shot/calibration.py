@@ -14,6 +14,9 @@ FOLDS = 5
 """Parts that the examples are held out in; a class with fewer examples has fewer."""
 STEPS = 100
 """Halvings of the interval in which the temperature lies: far below the rounding of float64."""
+SAME = 1e-10
+"""Squared distance, in parts of the squared length, up to which two features are those of one image. An encoder gives a
+copy of an image other last digits in a batch of another size: 1e-14 was measured in float32."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class HeldOut:
     """Examples answered by a classifier that has not seen them.
 
     Args:
-        places: Which examples, int64 `[M]`; those of a class with one example are never held out.
+        places: Which examples, int64 `[M]`; none of a class with one example, and of copies the first alone.
         scores: Scores of the classes, `[M, ways]`.
     """
 
@@ -30,10 +33,11 @@ class HeldOut:
 
 
 def hold_out(fit: Callable[[Tensor, Tensor, Tensor], Tensor], features: Tensor, labels: Tensor) -> HeldOut:
-    """Answers for the examples, a fold at a time: example r of its class is in fold `r mod FOLDS`.
+    """Answers for the examples, a fold at a time: different example r of its class is in fold `r mod FOLDS`.
 
-    No class ever loses all its examples, and none with two or more is left out. The classifiers that answer have seen
-    up to a fifth of the examples less (half of two), so what is learned from them errs to the cautious side.
+    Copies leave with their example, so that none answers for itself. No class ever loses all its examples, and none
+    with two different ones is left out. The classifiers that answer have seen up to a fifth of the examples less (half
+    of two), so what is learned from them errs to the cautious side.
 
     Args:
         fit: `(support [S, D], labels [S], query [Q, D]) -> scores [Q, ways]`.
@@ -41,14 +45,16 @@ def hold_out(fit: Callable[[Tensor, Tensor, Tensor], Tensor], features: Tensor, 
         labels: int64 `[N]`, every class of 0 to ways - 1 among them.
     """
     same = labels[:, None] == labels
-    rank = torch.tril(same, diagonal=-1).sum(dim=1)
-    several = same.sum(dim=1) > 1
+    first = first_of(alike(features) & same)
+    own = first == torch.arange(len(first))
+    rank = torch.tril(same & own, diagonal=-1).sum(dim=1)[first]
+    several = (same & own).sum(dim=1) > 1
     places, scores = [], []
     for fold in range(FOLDS):
         out = several & (rank % FOLDS == fold)
         if bool(out.any()):
-            places.append(out.nonzero()[:, 0])
-            scores.append(fit(features[~out], labels[~out], features[out]))
+            places.append((out & own).nonzero()[:, 0])
+            scores.append(fit(features[~out], labels[~out], features[out & own]))
     if not places:
         return HeldOut(labels.new_zeros(0), features.new_zeros(0, int(labels.max()) + 1))
     return HeldOut(torch.cat(places), torch.cat(scores))
@@ -95,15 +101,36 @@ def nearest(query: Tensor, support: Tensor) -> tuple[Tensor, Tensor]:
     return 1 - found.values, found.indices
 
 
-def own_distances(features: Tensor, labels: Tensor) -> Tensor:
-    """Distance of each example to the nearest other one, for those whose class has another; sorted, `[n]`.
+def alike(features: Tensor) -> Tensor:
+    """True for pairs of the same features, to rounding: an example given twice; bool `[N, N]`.
 
-    What an image of a known class is like, measured as a new image is: by its distance to the examples.
+    Args:
+        features: float64 `[N, D]`.
     """
-    scores = unit(features) @ unit(features).T
-    scores.fill_diagonal_(-torch.inf)
-    several = (labels[:, None] == labels).sum(dim=1) > 1
-    return (1 - scores.amax(dim=1))[several].sort().values
+    square = features.square().sum(dim=1)
+    gap = torch.addmm(square[:, None] + square, features, features.T, alpha=-2)
+    return (gap <= SAME * torch.maximum(square[:, None], square)).fill_diagonal_(True)
+
+
+def first_of(pairs: Tensor) -> Tensor:
+    """The first of those that each belongs with, int64 `[N]`, for bool pairs `[N, N]` with a diagonal of True."""
+    first = pairs.to(torch.uint8).argmax(dim=1)
+    while bool((first[first] != first).any()):  # a like b, b like c, but a not like c
+        first = first[first]
+    return first
+
+
+def own_distances(features: Tensor, labels: Tensor) -> Tensor:
+    """Distance of each example to the nearest different one, for those whose class has one; sorted, `[n]`.
+
+    What an image of a known class is like, measured as a new image is: by its distance to the examples. Copies within
+    a class count once.
+    """
+    copies, same = alike(features), labels[:, None] == labels
+    own = first_of(copies & same) == torch.arange(len(labels))
+    several = (same & own).sum(dim=1) > 1
+    scores = (unit(features) @ unit(features).T).masked_fill_(copies, -torch.inf)
+    return (1 - scores.amax(dim=1))[own & several].sort().values
 
 
 def strangeness(distance: Tensor, own: Tensor) -> Tensor:

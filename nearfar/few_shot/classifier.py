@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,6 +20,7 @@ from ..data import Dataset
 from ..data.names import safe_name
 from ..errors import DataError, UsageError
 from ..signatures import unknown as unknown_name
+from .blocks import check_features
 from .calibration import hold_out, nearest, own_distances, strangeness, temperature
 from .heads import HEADS
 from .images import encoded, open_images, own_labels
@@ -62,6 +64,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         head: Name of one of `nearfar.few_shot.HEADS` that answers each image by itself.
         unknown: Share of the images of known classes, in (0, 1), that may be answered by "unknown"; "auto": 0.05, or
             1 / (n + 1) where only n < 19 examples are of classes with two or more; None: every image gets a class.
+            Copies of an example count once.
         device: As in `train`.
 
     Attributes:
@@ -101,9 +104,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             y: Labels, one an image, text or whole numbers; None: those of the folder.
 
         Raises:
-            UsageError: A head or share that can't be, fewer than two classes, or not one label an image.
-            DataError: An image of a list that cannot be read (one of a folder is left out, with a warning), or a folder
-                without labels.
+            UsageError: A head or share that can't be, fewer than two classes, not one label an image, or a class with
+                the name "unknown" where `unknown` is set.
+            DataError: An image of a list that cannot be read (one of a folder is left out, with a warning), a folder
+                without labels, or an encoder that gives NaN.
         """
         check_head(self.head)
         self.encoder_ = self._encoder()
@@ -125,9 +129,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """Examples of a new class, or more of a known one; the same as `fit` with all examples at once.
 
         Raises:
-            UsageError: A number where the labels are text, or the other way round.
+            UsageError: A number where the labels are text, or the other way round; or "unknown" where that is an
+                answer.
         """
         check_is_fitted(self)
+        check_names([label], self.unknown)
         if isinstance(label, str) != isinstance(self.classes_[0], str):
             known = self.classes_[:3].tolist()
             raise UsageError(f"the label {label!r} beside {known}", where="add_class", mend="all text, or all numbers")
@@ -220,6 +226,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _learn(self, features: Tensor, y: np.ndarray, names: list[str]) -> Self:
         """Everything that follows from features and labels, put in order of the labels whenever they came."""
         classes, labels = np.unique(y, return_inverse=True)
+        check_names(classes.tolist(), self.unknown)
         if len(classes) < 2:
             raise UsageError(f"one class only, {classes.tolist()}", where="labels", mend="give examples of two classes")
         order = np.argsort(labels, kind="stable")
@@ -264,10 +271,18 @@ def check_share(share: float | str | None, examples: int) -> None:
     needed = 2 if share == "auto" else max(2, math.ceil(1 / float(share)) - 1)
     if examples < needed:
         raise UsageError(
-            f"unknown={share!r} needs at least {needed} examples, of classes with two or more; there are {examples}",
+            f"unknown={share!r} needs at least {needed} different examples, of classes with two or more; there are "
+            f"{examples}",
             where="unknown",
             mend="give more examples" + ("" if share == "auto" else ", or a larger share"),
         )
+
+
+def check_names(classes: Iterable[Any], share: float | str | None) -> None:
+    """Raises UsageError where a class has the name of the answer "unknown", and that may be given."""
+    if share is not None and UNKNOWN in classes:
+        mend = "give the class another name, such as other, or leave out `unknown`"
+        raise UsageError(f'a class is called "{UNKNOWN}", and so is the answer', where="unknown", mend=mend)
 
 
 def _labels(labels: Any) -> np.ndarray:
@@ -278,4 +293,7 @@ def _labels(labels: Any) -> np.ndarray:
 
 
 def _rows(x: Any) -> Tensor:
-    return torch.from_numpy(np.require(x, requirements=["C", "W"]))  # torch warns of arrays that are read-only
+    """Features, float64 `[N, D]`, as a tensor."""
+    rows = torch.from_numpy(np.require(x, requirements=["C", "W"]))  # torch warns of arrays that are read-only
+    check_features(rows)
+    return rows

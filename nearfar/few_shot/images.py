@@ -19,6 +19,7 @@ from ..data.pixels import fit, pillow_to_uint8, with_channels
 from ..errors import DataError, UsageError
 from ..evaluation.features import features
 from ..method import Batch
+from .blocks import check_features
 
 if TYPE_CHECKING:
     from ..tasks.encoder import Encoder
@@ -67,8 +68,14 @@ def own_labels(shown: Dataset | Pictures) -> np.ndarray:
 
 
 def encoded(shown: Dataset | Pictures, encoder: Encoder) -> Tensor:
-    """Features, float64 `[N, D]` on the CPU."""
-    return features(encoder.vectors, shown, encoder.transform, device=encoder.device.device).double()
+    """Features, float64 `[N, D]` on the CPU.
+
+    Raises:
+        DataError: The encoder gives NaN or infinity.
+    """
+    found = features(encoder.vectors, shown, encoder.transform, device=encoder.device.device).double()
+    check_features(found)
+    return found
 
 
 @dataclass(frozen=True)

@@ -77,9 +77,10 @@ def solve(gram: Tensor, members: Tensor, *, C: float) -> tuple[Tensor, Tensor]:
         C: > 0.
 
     Returns:
-        A `[T, ways, n]`, which is `C (Y - P)` where the gradient is zero, and b `[T, ways, 1]`.
+        A `[T, ways, n]` and b `[T, ways, 1]`.
     """
-    z = torch.cat([_root(gram), torch.ones_like(gram[:, :, :1])], dim=2)
+    root, inverse_root = _root(gram)
+    z = torch.cat([root, torch.ones_like(gram[:, :, :1])], dim=2)
     held = z.new_ones(z.shape[2])
     held[-1] = 0
     problem = Problem(z, members, ~members.any(dim=2, keepdim=True), held, C)
@@ -102,7 +103,7 @@ def solve(gram: Tensor, members: Tensor, *, C: float) -> tuple[Tensor, Tensor]:
         weight, value = tried, reached
         if done.all():
             break
-    return C * (members - chances), weight[:, :, -1:]
+    return weight[:, :, :-1] @ inverse_root, weight[:, :, -1:]
 
 
 def _newton_step(
@@ -128,14 +129,18 @@ def _newton_step(
     return step
 
 
-def _root(gram: Tensor) -> Tensor:
-    """Z with `Z Z^T = gram`: Cholesky's, or from the eigenvalues where supports depend on each other."""
+def _root(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Z with `Z Z^T = gram`, and its inverse: Cholesky's, or by eigenvalues where supports depend on each other."""
     root, failed = torch.linalg.cholesky_ex(gram)
-    dependent = failed > 0
+    dependent, one = failed > 0, torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+    inverse = torch.linalg.solve_triangular(root, one, upper=False)
     if dependent.any():
         value, vector = torch.linalg.eigh(gram[dependent])
-        root[dependent] = vector * value.clamp(min=0).sqrt()[:, None, :]
-    return root
+        kept = value > 1e-14 * value[:, -1:]
+        length = value.where(kept, 1).sqrt()
+        root[dependent] = vector * (kept * length)[:, None, :]
+        inverse[dependent] = (vector * (kept / length)[:, None, :]).transpose(1, 2)
+    return root, inverse
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
