@@ -121,7 +121,7 @@ def _about_copies(examples: Dataset) -> list[str]:
         if first != place:
             pair = f"{safe_name(examples.names[first])} = {safe_name(examples.names[place])}"
             pairs[bool(examples.labels[first] == examples.labels[place])].append(pair)
-    meanings = {True: "repeat another of their class, which teaches nothing", False: "are filed under two classes"}
+    meanings = {True: "are copies of others of their class", False: "are filed under two classes"}
     return [
         f"{len(found)} examples {meanings[one]}: {', '.join(found[:NAMED])}{', ...' if len(found) > NAMED else ''}"
         for one, found in pairs.items()

@@ -18,15 +18,17 @@ from ..evaluation.protocol import Score
 from ..few_shot.card import Card, FewShotEvaluation
 from ..few_shot.evaluate import PRIORS, check_heads, evaluate_episodes, with_views
 from ..few_shot.heads import HEADS
+from ..few_shot.record import with_earlier, with_earlier_draws
 from ..runs import Run
 from ..runs.atomic import disk_errors, read_json
+from ..runs.versions import refuse_newer
 from ..signatures import unknown
 from ..views import Views
 from .encoder import Encoder, load_encoder, stored_method
 from .summary import pixels
 
 TRAINED, UNTRAINED, PIXELS = "trained encoder", "untrained encoder", "raw pixels"
-RESULTS, DRAWS = "few_shot.json", "few_shot"
+RESULTS, DRAWS, FORMAT = "few_shot.json", "few_shot", 1
 VIEW_EPOCH = 2**31  # stands where training has its epoch, so that no augmented copy was ever trained on
 
 Table = dict[int, dict[str, Score]]
@@ -55,6 +57,7 @@ def evaluate_few_shot(
     """Accuracy of few-shot heads on frozen features, over one stored list of episodes, with intervals and protocol.
 
     Raw pixels and the untrained encoder are measured beside it. All get the same episodes, so differences are paired.
+    Where a run was trained on classes that it is asked about, the result has a warning.
 
     Args:
         run: Run folder.
@@ -78,10 +81,12 @@ def evaluate_few_shot(
 
     Returns:
         Scores and card, also in `few_shot.json` of the run folder; the accuracy in each episode in `few_shot/HASH.npz`.
+        In `scores` the run is "trained encoder", the others have the names that were given.
 
     Raises:
         UsageError: An unknown head, part, split or prior, or a number out of range.
-        DataError: No labels, or too few classes or images for the episodes.
+        DataError: No labels, too few classes or images for the episodes, or an encoder that gives NaN.
+        IntegrityError: A damaged record of earlier evaluations.
     """
     _check(heads, shots, query_prior, max(support_views, query_views), min(support_views, query_views))
     check_heads(heads, centre=split is not None)
@@ -89,8 +94,12 @@ def evaluate_few_shot(
     encoder = load_encoder(run, device=device)
     rivals = {str(path): load_encoder(path, device=device) for path in against}
     material = Material.of(encoder, data, known, part, heads)
-    warn_of_seen_classes(Run.open(Path(run)), material.asked, say)
-    _enough(material.asked, max(shots) + (queries if dirichlet is None else 0), where=data)
+    runs = {name: Run.open(one.run) for name, one in {TRAINED: encoder, **rivals}.items()}
+    found = {name: about_seen_classes(one, material.asked, split=known) for name, one in runs.items()}
+    warnings = {name: told for name, told in found.items() if told}
+    for told in warnings.values():
+        say(f"warning: {told}")
+    _enough(material.asked, max(shots) + queries, where=data)
     lists = {
         count: _list(material.asked, count, ways=ways, queries=queries, seed=seed, dirichlet=dirichlet, many=episodes)
         for count in shots
@@ -109,12 +118,11 @@ def evaluate_few_shot(
     scores[UNTRAINED] = _scores(material.by(encoder.untrained()), lists, card)
     for name, rival in rivals.items():
         scores[name] = _scores(_same(Material.of(rival, data, known, part, heads), material, name), lists, card)
-    main = str(run) if rivals else TRAINED
-    scores[main] = _scores(material, lists, card)
-    about = {name: _about(one) for name, one in {**rivals, main: encoder}.items()}
-    evaluation = FewShotEvaluation(card, scores, about, main)
+    scores[TRAINED] = _scores(material, lists, card)
+    about = {name: _about(one) for name, one in {**rivals, TRAINED: encoder}.items()}
+    evaluation = FewShotEvaluation(card, scores, about, main=TRAINED, warnings=warnings)
     say(evaluation.as_text())
-    say(f"\nwrote {' and '.join(map(str, _write(Run.open(Path(run)), evaluation)))}")
+    say(f"\nwrote {' and '.join(map(str, _write(runs[TRAINED], evaluation)))}")
     return evaluation
 
 
@@ -175,16 +183,20 @@ def first_view(encoder: Encoder) -> Views:
     return Views(drawn[0])
 
 
-def warn_of_seen_classes(run: Run, asked: Dataset, say: Callable[[str], None]) -> None:
-    """Says where the classes are not new to the encoder: the question is then an easier one."""
-    seen = sorted(set(run.info.get("classes") or ()) & set(asked.classes or ()))
-    if run.info.get("fingerprint") == asked.fingerprint:
-        say("warning: the encoder was trained on these very images; few-shot accuracy is about classes it has not seen")
-    elif seen:
-        say(
-            f"warning: {len(seen)} of {len(asked.classes or ())} classes have the names of classes that were trained "
-            f"on ({', '.join(seen[:5])}{', ...' if len(seen) > 5 else ''}); if they are the same, they are not new"
+def about_seen_classes(run: Run, asked: Dataset, *, split: Split | None) -> str | None:
+    """Why the classes are not new to an encoder, or may not be; None where nothing speaks against it."""
+    theirs = run.info.get("seen", run.info["classes"])
+    shared = sorted(set(theirs or run.info["classes"] or ()) & set(asked.classes or ()))
+    if run.info["fingerprint"] == asked.fingerprint:
+        return f"{run.path} was trained on these very images; few-shot accuracy is about classes it has not seen"
+    if shared:
+        return (
+            f"{len(shared)} of {len(asked.classes or ())} classes have the names of classes that {run.path} was trained "
+            f"on ({', '.join(shared[:5])}{', ...' if len(shared) > 5 else ''}); if they are the same, they are not new"
         )
+    if theirs is None and split is not None:
+        return f"{run.path} was trained without labels: it can't be told whether it has seen the classes of {split.name}"
+    return None
 
 
 def _check(heads: Sequence[str], shots: Sequence[int], query_prior: str, most: int, least: int) -> None:
@@ -200,7 +212,8 @@ def _check(heads: Sequence[str], shots: Sequence[int], query_prior: str, most: i
 
 def _enough(asked: Dataset, needed: int, *, where: object) -> None:
     """Raises DataError, with the names of the classes, where some have fewer images than an episode needs."""
-    counts = np.bincount(asked.labels if asked.labels is not None else []).tolist()
+    assert asked.labels is not None
+    counts = np.bincount(asked.labels, minlength=len(asked.classes or ())).tolist()
     small = [f"{safe_name(name)} ({n})" for name, n in zip(asked.classes or (), counts, strict=True) if n < needed]
     if small:
         raise DataError(
@@ -254,16 +267,19 @@ def _about(encoder: Encoder) -> str:
 
 
 def _write(run: Run, evaluation: FewShotEvaluation) -> list[Path]:
-    """`few_shot.json`, with what it held of other protocols, and the accuracies of all episodes."""
-    path, name = run.path / RESULTS, evaluation.card.hash
-    known = read_json(path)["results"] if path.exists() else {}
-    draws = run.path / DRAWS
+    """`few_shot.json` and the accuracies of all episodes, with what they held of other protocols and of other runs."""
+    name, draws = evaluation.card.hash, run.path / DRAWS
+    known = read_json(run.path / RESULTS) if (run.path / RESULTS).exists() else {"format": FORMAT, "results": {}}
+    refuse_newer(known, FORMAT, run.path / RESULTS)
+    earlier, file = known["results"].get(name, {}), draws / f"{name}.npz"
+    accuracies = with_earlier_draws(evaluation.draws(), file)
 
     def write(part: Path) -> None:
         with part.open("wb") as stream:
-            np.savez_compressed(stream, allow_pickle=False, **evaluation.draws())
+            np.savez_compressed(stream, allow_pickle=False, **accuracies)
 
     with disk_errors(draws):
         draws.mkdir(exist_ok=True)
     written = run.replace(f"{DRAWS}/{name}.npz", write)
-    return [run.write_json(RESULTS, {"format": 1, "results": {**known, name: evaluation.as_dict()}}), written]
+    results = {**known["results"], name: with_earlier(evaluation.as_dict(), earlier)}
+    return [run.write_json(RESULTS, {"format": FORMAT, "results": results}), written]
