@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,12 @@ def installed(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
+
+
+def wall_seconds(run: Path) -> float:
+    """From the first command of a run to its encoder; pauses of a run that was stopped are in it."""
+    began = datetime.fromisoformat(json.loads((run / "nearfar-run.json").read_text())["time"])
+    return round((run / "encoder.safetensors").stat().st_mtime - began.timestamp(), 1)
 
 
 def confine(threads: int) -> None:

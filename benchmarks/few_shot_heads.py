@@ -30,7 +30,7 @@ from nearfar.few_shot.blocks import predict
 from nearfar.few_shot.heads import HEADS
 
 WIDTH, CLASSES, EACH, APART = 640, 20, 600, 0.25
-BLOCK = 250
+BLOCK = 1000
 """Episodes that one contender answers before it is the next one's turn."""
 PROTOCOL = (
     "20 classes of 600 float32 features of width 640, relu(class mean + noise), both normal, the means' deviation 0.25;"

@@ -8,15 +8,14 @@ A run that is finished is not trained again, so rows can be trained side by side
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
-import time
+import sys
 from pathlib import Path
 from typing import Any
 
 import nearfar as nf
-from benchmarks.common import PACKAGES, commit, confine, cpu, installed, write_json
+from benchmarks.common import PACKAGES, commit, confine, cpu, installed, wall_seconds, write_json
 from nearfar.few_shot.card import FewShotEvaluation
 
 DATA = Path(os.environ.get("NEARFAR_DATA") or Path(__file__).parents[2] / "shared" / "data")
@@ -67,7 +66,7 @@ def main() -> None:
         folders[last], data, split=asked.split, episodes=asked.episodes, heads=asked.heads,
         against=[path for name, path in folders.items() if name != last],
     )  # fmt: skip
-    write_json(asked.out, record(asked, found, {str(path): name for name, path in folders.items()}))
+    write_json(asked.out, record(asked, found, {str(path): name for name, path in folders.items()}, last))
 
 
 def train(name: str, data: str, asked: argparse.Namespace) -> None:
@@ -77,11 +76,7 @@ def train(name: str, data: str, asked: argparse.Namespace) -> None:
     for before in ("init", "teacher"):
         if before in settings:
             settings[before] = str(asked.work / folder(settings[before]))
-    start = time.perf_counter()
-    path = nf.train(data, split=asked.split, epochs=epochs, out=asked.work / folder(name), **settings)
-    seconds = path / "seconds.json"
-    if not seconds.exists():
-        seconds.write_text(json.dumps(round(time.perf_counter() - start, 1)))
+    nf.train(data, split=asked.split, epochs=epochs, out=asked.work / folder(name), **settings)
 
 
 def folder(name: str) -> str:
@@ -89,13 +84,12 @@ def folder(name: str) -> str:
     return name.replace(", ", "-").replace(" ", "-")
 
 
-def record(asked: argparse.Namespace, found: FewShotEvaluation, names: dict[str, str]) -> dict[str, Any]:
-    """What makes the table repeatable, and the table."""
+def record(asked: argparse.Namespace, found: FewShotEvaluation, names: dict[str, str], last: str) -> dict[str, Any]:
+    """What makes the table repeatable, and the table. `names` tell the rows by their folder; `last` is the main one."""
     plain = found.as_dict()
-    scores = {names.get(name, name): value for name, value in plain.pop("scores").items()}
-    seconds = {name: json.loads((Path(path) / "seconds.json").read_text()) for path, name in names.items()}
+    scores = {(names | {found.main: last}).get(name, name): value for name, value in plain.pop("scores").items()}
     return {
-        "command": f"python -m benchmarks.few_shot_methods --split {asked.split} --epochs {asked.epochs}",
+        "command": f"python -m benchmarks.few_shot_methods {' '.join(sys.argv[1:])}",
         "commit": commit(),
         "machine": {"cpu": cpu(), "cores_used": asked.threads, "system": platform.platform(terse=True)},
         "versions": {"python": platform.python_version()} | {p: installed(p) for p in PACKAGES if installed(p)},
@@ -103,8 +97,8 @@ def record(asked: argparse.Namespace, found: FewShotEvaluation, names: dict[str,
         "epochs": asked.epochs,
         "seeds": [asked.seed],
         "rows": {name: ROWS[name] for name in asked.rows},
-        "seconds": seconds,
-        "card": plain["card"],
+        "wall_seconds": {name: wall_seconds(Path(path)) for path, name in names.items()},
+        "card": plain["card"] | {"data": SOURCES[asked.split]},
         "scores": scores,
     }
 

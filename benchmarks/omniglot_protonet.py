@@ -8,17 +8,16 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import time
 from pathlib import Path
 
 import nearfar as nf
-from benchmarks.common import PACKAGES, commit, confine, cpu, installed, write_json
+from benchmarks.common import PACKAGES, commit, confine, cpu, installed, wall_seconds, write_json
 from benchmarks.few_shot_methods import DATA
 
 SPLIT = "omniglot-vinyals"
 SETTINGS = {
     "method": "protonet", "encoder": "conv4", "size": 28, "ways": 60, "shots": 1, "queries": 5, "flip": 0,
-    "view_pad": 0, "view_scale": "1,1", "optimizer": "adamw", "lr": 0.001, "weight_decay": 0, "monitor_every": 100,
+    "view_pad": "0", "view_scale": "1,1", "optimizer": "adamw", "lr": 0.001, "weight_decay": 0, "monitor_every": 100,
 }  # fmt: skip
 
 
@@ -33,10 +32,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "omniglot_protonet.json")
     asked = parser.parse_args()
     confine(asked.threads)
-    data, start = str(DATA / "omniglot"), time.perf_counter()
+    data = str(DATA / "omniglot")
     settings = {**SETTINGS, "split": SPLIT, "epochs": asked.epochs, "threads": asked.threads, "seed": asked.seed}
     run = nf.train(data, out=asked.work, **settings)
-    seconds = time.perf_counter() - start
     heads = ("ncm-raw", "ncm", "lr")
     found = nf.evaluate_few_shot(run, data, split=SPLIT, episodes=asked.episodes, heads=heads)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -48,9 +46,9 @@ def main() -> None:
             "machine": {"cpu": cpu(), "cores_used": asked.threads, "system": platform.platform(terse=True)},
             "versions": {"python": platform.python_version()} | {p: installed(p) for p in PACKAGES if installed(p)},
             "settings": settings,
-            "seconds": round(seconds, 1),
+            "wall_seconds": wall_seconds(run),
             "curve": [{"epoch": row["epoch"], "one_shot": row["one_shot"]} for row in rows if "one_shot" in row],
-            "card": found.as_dict()["card"],
+            "card": found.as_dict()["card"] | {"data": "omniglot"},
             "scores": found.as_dict()["scores"],
         },
     )

@@ -15,12 +15,12 @@ from sklearn.metrics import roc_auc_score
 
 import nearfar as nf
 from benchmarks.common import PACKAGES, commit, confine, cpu, installed, write_json
-from nearfar.settings import read_yaml
+from nearfar.runs import Run
 
 DEMO = Path(__file__).parents[1] / "examples" / "demo.yaml"
 EXAMPLES, KNOWN, DRAWS, HEAD = (2, 5, 20), 5, 25, "lr"
 PROTOCOL = (
-    f"{DRAWS} draws (seeds 0 to {DRAWS - 1}) of {KNOWN} known of the ten classes and of the examples of each; all other "
+    f"{DRAWS} draws (seeds 0 to {DRAWS - 1}) of {KNOWN} known of the ten classes and of examples of each; all other "
     "images of digits:test (1,000) are asked for. Area under the ROC curve, images of the known classes against those "
     f"of the others, by the distance (1 - cosine) to the nearest example and by the largest probability of {HEAD}; and "
     "the shares of both that unknown='auto' calls unknown. Mean and standard deviation over the draws. The encoder was "
@@ -31,29 +31,29 @@ PROTOCOL = (
 def main() -> None:
     """Trains the encoder of the demo unless the run is there, then measures it and raw pixels."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="run folder; trained where it is not")
-    parser.add_argument("--epochs", type=int, default=None, help="default: those of the demo")
+    parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="of the demo; trained where it is not")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "unknown_digits.json")
     asked = parser.parse_args()
     confine(asked.threads)
-    settings = read_yaml(DEMO) | {"threads": asked.threads}
-    settings |= {} if asked.epochs is None else {"epochs": asked.epochs}
-    run = nf.train("digits:train", out=asked.run, **settings)
-    encoder = nf.load_encoder(run, device="cpu", precision="fp32")
+    if not (asked.run / "encoder.safetensors").exists():
+        nf.train("digits:train", out=asked.run, config=DEMO, threads=asked.threads)
+    trained = Run.open(asked.run).record
+    encoder = nf.load_encoder(asked.run, device="cpu", precision="fp32")
     test = encoder.load("digits:test", labels=True)
     labels, start = np.asarray(test.labels), time.perf_counter()
-    banks = {"encoder": encoder(test).numpy(), "raw pixels": test.images.reshape(len(labels), -1) / 255.0}
+    banks = {"encoder": encoder(test).numpy(), "raw pixels": np.asarray(test.images).reshape(len(labels), -1) / 255.0}
     scores = {name: {each: measured(bank, labels, each) for each in EXAMPLES} for name, bank in banks.items()}
-    epochs = "" if asked.epochs is None else f" --epochs {asked.epochs}"
     write_json(
         asked.out,
         {
-            "command": f"python -m benchmarks.unknown_digits --threads {asked.threads}{epochs}",
+            "command": f"python -m benchmarks.unknown_digits --threads {asked.threads}",
             "commit": commit(),
             "machine": {"cpu": cpu(), "cores_used": asked.threads, "system": platform.platform(terse=True)},
             "versions": {"python": platform.python_version()} | {p: installed(p) for p in PACKAGES if installed(p)},
-            "settings": settings,
+            "settings": trained["settings"],
+            "trained_with": trained["versions"],
+            "seeds": list(range(DRAWS)),
             "protocol": PROTOCOL,
             "seconds": round(time.perf_counter() - start, 1),
             "scores": scores,

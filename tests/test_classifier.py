@@ -22,7 +22,7 @@ from nearfar import FewShotClassifier
 from nearfar.data import load
 from nearfar.errors import DataError, IntegrityError, UsageError
 from nearfar.few_shot import HEADS
-from nearfar.few_shot.calibration import hold_out, own_distances, strangeness, temperature
+from nearfar.few_shot.calibration import first_of, hold_out, own_distances, strangeness, temperature
 
 ALONE = [name for name, head in HEADS.items() if not head.transductive and not head.needs_centre]
 
@@ -115,7 +115,7 @@ def test_one_example_a_class_is_not_calibrated_and_says_so():
     classifier = FewShotClassifier().fit(x[places], y[places])
     assert not classifier.calibrated_ and classifier.temperature_ == 1
     assert classifier.predict_proba(x[:50]).sum(axis=1) == pytest.approx(np.ones(50))
-    with pytest.raises(UsageError, match="at least 2 examples"):
+    with pytest.raises(UsageError, match="at least 2 different examples"):
         FewShotClassifier(unknown="auto").fit(x[places], y[places])
 
 
@@ -172,6 +172,68 @@ def test_C2_a_share_that_cannot_be(share: object):
     x, y = digits()
     with pytest.raises(UsageError, match="unknown="):
         FewShotClassifier(unknown=share).fit(x[:60], y[:60])  # pyright: ignore[reportArgumentType]
+
+
+# Copies, names, features that are no numbers
+
+
+@pytest.mark.parametrize("rounding", [0.0, 1e-7])
+def test_copies_of_examples_change_neither_calibration_nor_what_is_unknown(rounding: float):
+    """Two photos of each example: without care every distance to the nearest is 0, and copies answer for each other."""
+    x, y = digits()
+    places = few(y, 4, seed=0)
+    twice = np.concatenate([x[places], x[places] * (1 + rounding * np.random.default_rng(0).normal(size=(40, 1)))])
+    plain = FewShotClassifier(head="ncm", unknown="auto").fit(x[places], y[places])
+    again = FewShotClassifier(head="ncm", unknown="auto").fit(twice, np.concatenate([y[places]] * 2))
+    assert len(again.examples_) == 80 and len(again.own_) == 40
+    assert again.own_.numpy() == pytest.approx(plain.own_.numpy(), abs=1e-6)
+    assert again.temperature_ == pytest.approx(plain.temperature_, rel=1e-4)
+    assert again.confusion_.tolist() == plain.confusion_.tolist()
+    assert again.predict(x).tolist() == plain.predict(x).tolist()
+
+
+def test_a_class_of_one_example_given_twice_cannot_be_held_out():
+    x = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.1, 1.0]])
+    classifier = FewShotClassifier().fit(x, ["ant", "ant", "bee", "bee"])
+    assert classifier.confusion_.sum(axis=1).tolist() == [0, 2] and len(classifier.own_) == 2
+
+
+def test_an_example_in_two_classes_is_not_its_own_neighbour():
+    x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [3.0, 4.0]], dtype=torch.float64)
+    assert own_distances(x, torch.tensor([0, 0, 1, 1])).tolist() == pytest.approx([0.2, 0.2, 0.4, 0.4])
+
+
+def test_copies_of_copies_belong_together():
+    pairs = torch.eye(4, dtype=torch.bool)
+    for one, other in ((0, 2), (2, 3)):
+        pairs[one, other] = pairs[other, one] = True
+    assert first_of(pairs).tolist() == [0, 1, 0, 0]
+
+
+def test_a_class_with_the_name_of_the_answer_is_refused_where_that_is_given():
+    x, y = np.eye(6), ["unknown", "unknown", "unknown", "bee", "bee", "bee"]
+    with pytest.raises(UsageError, match="another name"):
+        FewShotClassifier(unknown="auto").fit(x, y)
+    assert FewShotClassifier().fit(x, y).predict(x[:1]).tolist() == ["unknown"]
+    classifier = FewShotClassifier(unknown="auto").fit(x, ["ant"] * 3 + ["bee"] * 3)
+    with pytest.raises(UsageError, match="another name"):
+        classifier.add_class(None, "unknown")  # before anything is read
+    assert classifier.classes_.tolist() == ["ant", "bee"]
+
+
+def test_features_that_are_no_numbers_or_too_large_get_no_answer(folder: Path):
+    x = np.eye(4)
+    classifier = FewShotClassifier().fit(x, [0, 0, 1, 1])
+    for call in (classifier.predict, lambda rows: FewShotClassifier().fit(rows, [0, 0, 1, 1])):
+        with pytest.raises(DataError, match="1 of 4 rows are longer"):
+            call(x * np.array([[1.0], [1e200], [1.0], [1.0]]))
+    encoder = nf.load_encoder(folder / "run", device="cpu")
+    fitted = FewShotClassifier(encoder).fit(folder / "support")
+    with torch.no_grad():
+        next(encoder.net.parameters()).fill_(float("nan"))
+    for call in (FewShotClassifier(encoder).fit, fitted.predict):
+        with pytest.raises(DataError, match="16 of 16 rows hold NaN"):
+            call(folder / "support")
 
 
 # Heads and classes

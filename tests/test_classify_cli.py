@@ -149,6 +149,29 @@ def test_warnings_about_examples(folder: Path):
     assert "not calibrated" in said
 
 
+def test_D16_copies_among_the_examples_are_named(folder: Path):
+    _, said = classify(folder)
+    assert "given twice" not in said and "two classes" not in said
+    first, second = sorted((folder / "support" / "level").glob("*.png"))[:2]
+    (folder / "support" / "level" / "z.png").write_bytes(first.read_bytes())
+    (folder / "support" / "upright" / "z.png").write_bytes(second.read_bytes())
+    _, said = classify(folder)
+    assert f"examples given twice: level/{first.name} = level/z.png\n" in said
+    assert f"examples in two classes, one of which is wrong: level/{second.name} = upright/z.png\n" in said
+    for number in range(7):
+        (folder / "support" / "level" / f"z{number}.png").write_bytes(first.read_bytes())
+    assert "level/z3.png, and 3 more\n" in classify(folder)[1]
+
+
+def test_a_class_called_unknown_is_refused_before_any_image_is_encoded(folder: Path):
+    (folder / "support" / "level").rename(folder / "support" / "unknown")
+    rows, _ = classify(folder)
+    assert len(rows) == 22
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UsageError, match="another name"):
+        patch.delattr(FewShotClassifier, "fit")
+        classify(folder, unknown="auto")
+
+
 def test_classes_that_look_alike_are_named(folder: Path):
     for path in (folder / "support" / "level").glob("*.png"):
         path.unlink()
@@ -167,7 +190,7 @@ def test_classes_that_look_alike_are_named(folder: Path):
     [
         ({"head": "rigde"}, UsageError, "did you mean ridge"),
         ({"unknown": "often"}, UsageError, "a share such as 0.05"),
-        ({"unknown": 0.01}, UsageError, "needs at least 99 examples"),
+        ({"unknown": 0.01}, UsageError, "needs at least 99 different examples"),
     ],
 )
 def test_C2_wrong_settings(folder: Path, given: dict[str, object], error: type[Exception], says: str):

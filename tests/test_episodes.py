@@ -6,6 +6,7 @@ import errno
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 from math import ceil, exp, floor, log
 from pathlib import Path
@@ -490,14 +491,15 @@ def test_a_full_disk_leaves_the_old_list(tmp_path, drawn, monkeypatch) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_stored_list_is_drawn_once(tmp_path, monkeypatch) -> None:
+def test_a_stored_list_is_written_once(tmp_path, monkeypatch) -> None:
     made, counts = EpisodeSampler(mixed_labels(), ways=3, queries=2), []
     draw = EpisodeSampler.draw
     monkeypatch.setattr(EpisodeSampler, "draw", lambda self, first, n: (counts.append(n), draw(self, first, n))[1])
     first = stored(tmp_path, made, 50, data=DATA)
-    assert sorted(counts) == [1, 50]
+    (path,) = tmp_path.glob("episodes-*.npz")
+    written = path.stat().st_mtime_ns, path.read_bytes()
     again = stored(tmp_path, EpisodeSampler(mixed_labels(), ways=3, queries=2), 50, data=DATA)
-    assert sorted(counts) == [1, 1, 50]
+    assert counts == [50, 50] and written == (path.stat().st_mtime_ns, path.read_bytes())
     assert first.fingerprint == again.fingerprint == draw(made, 0, 50).fingerprint
     assert len(list(tmp_path.glob("episodes-*.npz"))) == 1
 
@@ -525,7 +527,10 @@ def test_a_stored_list_that_was_exchanged_is_refused(tmp_path) -> None:
     made = EpisodeSampler(mixed_labels(), ways=3, queries=2)
     stored(tmp_path, made, 5, data=DATA)
     (path,) = tmp_path.iterdir()
-    for other in (EpisodeSampler(mixed_labels(), ways=3, queries=2, seed=1).draw(0, 5), made.draw(2, 3)):
+    right = made.draw(0, 5)
+    middle = replace(right, query=np.concatenate([right.query[:2], right.query[2:3, ::-1], right.query[3:]]))
+    assert middle[4:].fingerprint == right[4:].fingerprint
+    for other in (EpisodeSampler(mixed_labels(), ways=3, queries=2, seed=1).draw(0, 5), made.draw(2, 3), middle):
         other.save(path, data=DATA)
         with pytest.raises(IntegrityError, match="other episodes than this sampler draws"):
             stored(tmp_path, made, 5, data=DATA)

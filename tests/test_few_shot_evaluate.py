@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from untrained import striped_folder, untrained_run
 
 import nearfar as nf
 from nearfar.episodes import Episodes, EpisodeSampler
-from nearfar.errors import NearfarError, UsageError
+from nearfar.errors import DataError, IntegrityError, NearfarError, UsageError
 from nearfar.evaluation.protocol import paired_difference
-from nearfar.few_shot import HEADS, evaluate_episodes
+from nearfar.few_shot import HEADS, evaluate_episodes, predict
 from nearfar.few_shot.evaluate import between_heads, with_views
+from nearfar.few_shot.record import with_earlier_draws
 from nearfar.tasks.few_shot import Material
 
 
@@ -122,6 +124,49 @@ def test_one_episode_has_no_interval_and_is_refused():
         evaluate_episodes(bank, episodes_of(labels, 1), ["ncm"])
 
 
+def spoiled(value: float, rows: int) -> torch.Tensor:
+    bank, _ = blobs()
+    bank[5 : 5 + rows, 2] = value
+    return bank
+
+
+@pytest.mark.parametrize(
+    ("bank", "error", "says"),
+    [
+        (spoiled(float("nan"), 3), DataError, "3 of 240 rows hold NaN or infinity"),
+        (spoiled(float("inf"), 2), DataError, "2 of 240 rows hold NaN or infinity"),
+        (spoiled(1e20, 4), DataError, "4 of 240 rows are longer than 1e.18: their squares overflow"),
+        (blobs()[0].half(), UsageError, "float16"),
+        (blobs()[0].flatten(), UsageError, "1440"),
+    ],
+)
+def test_features_that_are_no_numbers_or_too_large_give_no_accuracy(
+    bank: torch.Tensor, error: type[Exception], says: str
+):
+    episodes = episodes_of(blobs()[1], 3)
+    with pytest.raises(error, match=says):
+        evaluate_episodes(bank, episodes, ["ncm"])
+    with pytest.raises(error, match=says):
+        predict(bank, episodes, HEADS["nn"])
+
+
+def test_a_centre_that_is_no_number_is_refused():
+    bank, labels = blobs()
+    with pytest.raises(DataError, match="centre"):
+        evaluate_episodes(bank, episodes_of(labels, 3), ["cl2n"], centre=torch.full((6,), float("nan")))
+
+
+@pytest.mark.parametrize("name", list(HEADS))
+def test_the_largest_features_that_are_taken_give_what_others_give(name: str):
+    bank, labels = blobs()
+    bank /= bank.norm(dim=1).max()
+    plain, large = (
+        evaluate_episodes(bank * scale, episodes_of(labels, 5), [name], centre=bank.mean(dim=0) * scale)[name].draws
+        for scale in (1.0, 1.1e18)
+    )
+    assert large == pytest.approx(plain, abs=0.06)
+
+
 def test_supports_become_their_views_and_queries_averages():
     bank = torch.randn(4, 240, 6)
     episodes = episodes_of(blobs()[1], 5)
@@ -211,18 +256,82 @@ def test_the_files_hold_the_same_numbers_and_other_protocols_stay(folder: Path):
 
 def test_another_run_on_the_same_episodes(folder: Path):
     evaluation, said = run(folder, against=[folder / "two"], heads=["ncm"])
-    mine, other = (evaluation.scores[str(folder / name)] for name in ("one", "two"))
+    mine, other = (evaluation.scores[name] for name in ("trained encoder", str(folder / "two")))
     gap = np.subtract(mine[1]["ncm"].draws, other[1]["ncm"].draws)
     difference = evaluation.run_differences()[str(folder / "two")][1]["ncm"]
     assert difference.mean == pytest.approx(gap.mean(), abs=1e-12) and gap.any()
     alone, _ = run(folder, "two", heads=["ncm"])
     assert alone.scores["trained encoder"][1]["ncm"].draws == other[1]["ncm"].draws
-    assert "warning" not in said
+    assert "trained encoder against" in said
+
+
+def test_the_same_protocol_against_other_runs_keeps_the_rows_that_were_there(folder: Path):
+    untrained_run(folder / "three", seed=2)
+    given: dict[str, Any] = {"heads": ["ncm"], "shots": [1], "seed": 11}
+    first, _ = run(folder, against=[folder / "two"], **given)
+    second, _ = run(folder, against=[folder / "three"], **given)
+    last, _ = run(folder, **given)
+    assert first.card.hash == second.card.hash == last.card.hash
+    stored = json.loads((folder / "one" / "few_shot.json").read_text())["results"][last.card.hash]
+    names = ["raw pixels", "untrained encoder", str(folder / "two"), str(folder / "three"), "trained encoder"]
+    assert sorted(stored["scores"]) == sorted(names)
+    assert sorted(stored["against"]) == sorted(names[:-1]) and sorted(stored["encoders"]) == sorted(names[2:])
+    assert set(stored["warnings"]) == {str(folder / "two")}
+    with np.load(folder / "one" / "few_shot" / f"{last.card.hash}.npz", allow_pickle=False) as kept:
+        rows = dict(zip(kept["features"].tolist(), kept["accuracy"], strict=True))
+    assert sorted(rows) == sorted(names)
+    for evaluation, name in ((first, "two"), (second, "three")):
+        path = str(folder / name)
+        score = evaluation.scores[path][1]["ncm"]
+        assert stored["scores"][path]["1"]["ncm"] == {"value": score.value, "low": score.low, "high": score.high}
+        assert rows[path][0, 0] == pytest.approx(score.draws, abs=1e-7)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"shapes"])
+def test_K10_damaged_accuracies_are_not_overwritten(tmp_path: Path, content: bytes):
+    now = {"features": np.array(["a"]), "accuracy": np.zeros((1, 1, 1, 3), np.float32), "heads": np.array(["lr"])}
+    file = tmp_path / "x.npz"
+    if content == b"shapes":
+        np.savez(file, features=np.array(["b"]), accuracy=np.zeros((1, 1, 1, 2), np.float32))
+    else:
+        file.write_bytes(content)
+    with pytest.raises(IntegrityError, match="delete it"):
+        with_earlier_draws(now, file)
+
+
+def warnings_of(folder: Path, name: str = "one", **given: object) -> dict[str, str]:
+    """The warnings of an evaluation, which are in its text and its file too, and were said."""
+    evaluation, said = run(folder, name, heads=["ncm"], shots=[1], episodes=2, **given)
+    stored = json.loads((folder / name / "few_shot.json").read_text())["results"]
+    told = evaluation.warnings
+    assert stored[evaluation.card.hash]["warnings"] == told
+    assert said.count("warning: ") == 2 * len(told)  # before the work, and in the text
+    assert all(f"warning: {one}" in evaluation.as_text() for one in told.values())
+    return told
 
 
 def test_classes_that_were_trained_on_are_no_new_ones(folder: Path):
-    _, said = run(folder, "two", heads=["ncm"], episodes=2)
-    assert "1 of 4 classes have the names of classes that were trained on (level)" in said
+    told = warnings_of(folder, name="two", seed=20)
+    assert list(told) == ["trained encoder"]
+    assert f"1 of 4 classes have the names of classes that {folder / 'two'} was trained on (level)" in str(told)
+
+
+def test_classes_that_a_rival_or_what_it_began_with_has_seen_are_told_too(folder: Path):
+    untrained_run(folder / "later", classes=["else"], seen=["else", "slanting", "upright"])
+    told = warnings_of(folder, against=[folder / "two", folder / "later"], seed=21)
+    assert list(told) == [str(folder / "two"), str(folder / "later")]
+    assert "2 of 4 classes" in told[str(folder / "later")] and "(slanting, upright)" in told[str(folder / "later")]
+
+
+def test_a_run_without_labels_may_have_seen_the_classes_of_a_split(folder: Path):
+    given: dict[str, Any] = {"split": folder / "split.json", "ways": 2}
+    untrained_run(folder / "half", classes=["upright"], seen=None)
+    untrained_run(folder / "clean", classes=["upright"], seen=["upright", "level"])
+    told = warnings_of(folder, against=[folder / "half", folder / "clean"], seed=22, **given)
+    assert list(told) == ["trained encoder", str(folder / "half")]
+    assert all("can't be told whether it has seen the classes of mine" in one for one in told.values())
+    untrained_run(folder / "mixed", classes=["slanting"], seen=None)
+    assert "1 of 2 classes" in str(warnings_of(folder, name="mixed", seed=22, **given))
 
 
 def test_a_split_gives_its_part_and_the_centre(folder: Path):
@@ -288,6 +397,7 @@ def test_unbalanced_queries_and_what_transductive_heads_are_told_are_printed(fol
         ({"episodes": 1}, "two or more"),
         ({"ways": 5}, "4 classes for 5 ways"),
         ({"shots": (1, 9)}, r"4 of 4 classes have fewer than 13 images: chequers \(12\)"),
+        ({"shots": (1, 9), "dirichlet": 2.0}, r"4 of 4 classes have fewer than 13 images: chequers \(12\)"),
         ({"support_views": -1}, "0 to 100"),
     ],
 )

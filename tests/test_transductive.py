@@ -356,3 +356,16 @@ def test_the_table_says_who_is_transductive_and_who_needs_a_prior():
     here = {"soft-kmeans", "bd-cspn", "laplacian", "tim", "alpha-tim", "pt-map"}
     assert {name for name, head in HEADS.items() if head.transductive} == here
     assert {name for name, head in HEADS.items() if head.uses_prior} == {"tim", "pt-map"}
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_ties_are_not_decided_by_the_other_episodes_of_a_call(width: int):
+    """One feature, or three of 1 and -1: there are few cosines, so nearest classes and neighbours are often ties."""
+    draws = torch.Generator().manual_seed(1)
+    support, query = (torch.randn(40, rows, width, generator=draws) for rows in (5, 15))
+    if width > 1:
+        support, query = support.sign(), query.sign()
+    labels = torch.arange(5).expand(40, 5)
+    together = laplacian_shot(support, labels, query, ways=5)
+    alone = [laplacian_shot(support[t : t + 1], labels[:1], query[t : t + 1], ways=5) for t in range(40)]
+    torch.testing.assert_close(torch.cat(alone), together, atol=1e-3, rtol=0)

@@ -14,11 +14,14 @@ from nearfar.tasks.encoder import stored_method
 from nearfar.views import CentreCrop
 
 
-def untrained_run(path: Path, *, seed: int = 0, size: int = 16, classes: list[str] | None = None) -> Path:
-    """A finished run of SimCLR with the small encoder, views of `size` px, three channels."""
+def untrained_run(
+    path: Path, *, seed: int = 0, size: int = 16, classes: list[str] | None = None, **more: object
+) -> Path:
+    """A finished run of SimCLR with the small encoder, views of `size` px, three channels; `more` of its info."""
     settings = parse({"encoder": "small", "size": size, "seed": seed, "threads": 1}, where="test")
     transform = CentreCrop(size, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     info = {"data": "stripes", "fingerprint": "0" * 32, "classes": classes, "transform": transform.to_dict()}
+    info |= more
     with Run.create(path, settings=settings.model_dump(mode="json"), info=info) as run:
         write_tensors(path / "encoder.safetensors", stored_method(run).encoder.state_dict())
     return path

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..errors import DataError, UsageError
+from .heads import Head
 
 if TYPE_CHECKING:
     from ..episodes import Episodes
@@ -42,6 +44,8 @@ def predict(
     check_features(bank)
     if isinstance(options.get("centre"), Tensor):
         check_features(options["centre"][None], where="centre")
+    if isinstance(head, Head) and head.prepare is not None:
+        bank, head = head.prepare(bank), replace(head, prepare=None)
     support, labels, query = (
         torch.from_numpy(part).to(bank.device) for part in (episodes.support, episodes.support_label, episodes.query)
     )

@@ -112,12 +112,14 @@ class FewShotEvaluation:
         scores: Name of the features -> shots -> head -> score; the run of interest first among the encoders.
         encoders: Name of the features -> what made them.
         main: Name of the features of the run of interest.
+        warnings: Name of the features -> why the classes may be no new ones to what made them.
     """
 
     card: Card
     scores: dict[str, dict[int, dict[str, Score]]]
     encoders: dict[str, str]
     main: str
+    warnings: dict[str, str]
 
     def head_differences(self) -> dict[int, dict[str, Difference]]:
         """Shots -> `BEST - OTHER` -> difference, of the run of interest."""
@@ -136,7 +138,7 @@ class FewShotEvaluation:
         }
 
     def as_text(self) -> str:
-        """Table, paired differences and card, for the terminal."""
+        """Table, warnings, paired differences and card, for the terminal."""
         *_, first = self.scores.values()
         rows = [["shots", "head", *self.scores]]
         for shots, heads in first.items():
@@ -144,6 +146,7 @@ class FewShotEvaluation:
                 cells = [str(table[shots][head]) for table in self.scores.values()]
                 rows.append([str(shots) if number == 0 else "", head, *cells])
         chance = f"Per cent, ± half the 95 % interval; chance gives {100 / self.card.ways:.1f}"
+        chance = "\n".join([chance, *(f"warning: {told}" for told in self.warnings.values())])
         notes = [
             f"{_shots(shots)}, {names}: {found}"
             for shots, row in self.head_differences().items()
@@ -176,8 +179,8 @@ class FewShotEvaluation:
         }
         card = json.loads(json.dumps(asdict(self.card)))
         return {
-            "card": card, "interval": COVERS, "encoders": self.encoders, "main": self.main, "scores": scores,
-            "between_heads": heads, "against": runs,
+            "card": card, "interval": COVERS, "encoders": self.encoders, "main": self.main, "warnings": self.warnings,
+            "scores": scores, "between_heads": heads, "against": runs,
         }  # fmt: skip
 
     def draws(self) -> dict[str, np.ndarray]:

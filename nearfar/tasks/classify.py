@@ -121,10 +121,10 @@ def _about_copies(examples: Dataset) -> list[str]:
         if first != place:
             pair = f"{safe_name(examples.names[first])} = {safe_name(examples.names[place])}"
             pairs[bool(examples.labels[first] == examples.labels[place])].append(pair)
-    meanings = {True: "are copies of others of their class", False: "are filed under two classes"}
+    meanings = {True: "examples given twice", False: "examples in two classes, one of which is wrong"}
     return [
-        f"{len(found)} examples {meanings[one]}: {', '.join(found[:NAMED])}{', ...' if len(found) > NAMED else ''}"
-        for one, found in pairs.items()
+        f"{meanings[same]}: {', '.join(found[:NAMED])}" + (f", and {len(found) - NAMED} more" * (len(found) > NAMED))
+        for same, found in pairs.items()
         if found
     ]
 

@@ -191,11 +191,14 @@ def about_seen_classes(run: Run, asked: Dataset, *, split: Split | None) -> str 
         return f"{run.path} was trained on these very images; few-shot accuracy is about classes it has not seen"
     if shared:
         return (
-            f"{len(shared)} of {len(asked.classes or ())} classes have the names of classes that {run.path} was trained "
-            f"on ({', '.join(shared[:5])}{', ...' if len(shared) > 5 else ''}); if they are the same, they are not new"
+            f"{len(shared)} of {len(asked.classes or ())} classes have the names of classes that {run.path} was "
+            f"trained on ({', '.join(shared[:5])}{', ...' if len(shared) > 5 else ''}); if they are the same, they are "
+            "not new"
         )
     if theirs is None and split is not None:
-        return f"{run.path} was trained without labels: it can't be told whether it has seen the classes of {split.name}"
+        return (
+            f"{run.path} was trained without labels: it can't be told whether it has seen the classes of {split.name}"
+        )
     return None
 
 

@@ -23,7 +23,7 @@ from .nearest import nearest
 from .ridge import ridge
 from .soft_kmeans import soft_kmeans
 from .tim import alpha_tim, tim
-from .transport import pt_map
+from .transport import pt_map, rooted
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Head:
         transductive: True where the answer to a query depends on the other queries of its episode.
         uses_prior: True where `query_prior` has to be given.
         needs_centre: True where `centre`, the mean feature of the training classes, has to be given.
+        prepare: What the head begins with, where that is a map of each feature by itself, `[..., D] -> [..., D]`; over
+            many episodes it is then done once for each image.
     """
 
     function: Callable[..., Tensor]
@@ -43,6 +45,7 @@ class Head:
     transductive: bool = False
     uses_prior: bool = False
     needs_centre: bool = False
+    prepare: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, support: Tensor, labels: Tensor, query: Tensor, *, ways: int, **options: object) -> Tensor:
         """Scores of the queries, `[T, Q, ways]`.
@@ -56,6 +59,8 @@ class Head:
         if self.uses_prior and options.get("query_prior") is None:
             mend = 'query_prior="unknown", "uniform" or shares of the classes [T, ways]'
             raise UsageError("the head has to know what is known of the queries", where="query_prior", mend=mend)
+        if self.prepare is not None:
+            support, query = self.prepare(support), self.prepare(query)
         return self.function(support, labels, query, ways=ways, **options)
 
 
@@ -117,10 +122,11 @@ HEADS: dict[str, Head] = {
         transductive=True,
     ),
     "pt-map": Head(
-        pt_map,
+        partial(pt_map, power=None),
         "PT-MAP: power 0.5, supports and queries centred apart, 20 rounds of transport, temperature 10, rate 0.2",
         transductive=True,
         uses_prior=True,
+        prepare=rooted,
     ),
 }
 """The heads by name."""

@@ -17,7 +17,8 @@ def bd_cspn(support: Tensor, labels: Tensor, query: Tensor, *, ways: int, centre
     """Cosine to mended class means.
 
     1. Features get length 1; queries are moved so that their mean is that of the supports.
-    2. `w_ic` is the softmax over the classes of `10 cos(x_i, m_c)`; each query joins the class where it is largest.
+    2. `w_ic` is the softmax over the classes of `10 cos(x_i, m_c)`; each query joins the class where it is largest,
+       the first of several.
     3. `m'_c = mean of the members i of c, supports and queries, weighted by w_ic`.
 
     Assumes that the queries have about the classes of the supports in about the same shares: the shift is wrong by as
@@ -59,8 +60,10 @@ def rectified(gram: Tensor, member: Tensor) -> Tensor:
     """Steps 2 and 3 of `bd_cspn`: weights of the images in the mended means `[T, ways, S + Q]`, from products."""
     asked = gram.shape[1] - member.shape[2]
     sure = torch.softmax(SCALE * _cosines(averaging(F.pad(member, (0, asked))), gram) + floor(member), dim=1)
-    nearest = sure[..., member.shape[2] :].argmax(dim=1)
-    joined = (nearest[:, None, :] == torch.arange(member.shape[1], device=nearest.device)[:, None]).to(member)
+    # Rounding, which depends on the block, must not decide a tie: the first class has it.
+    order = torch.arange(member.shape[1], device=member.device)[:, None]
+    nearest = (sure[..., member.shape[2] :] - 256 * torch.finfo(sure.dtype).eps * order).argmax(dim=1)
+    joined = (nearest[:, None, :] == order).to(member)
     return averaging(torch.cat([member, joined], dim=2) * sure)
 
 

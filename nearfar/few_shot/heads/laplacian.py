@@ -26,7 +26,8 @@ def laplacian_shot(
     `a_ic = |q_i - m_c|^2` with shifted queries and mended means as in `bd_cspn`; `W_ij = 1` where j is among the
     nearest of the other queries to i. From `y_i = softmax(-a_i)`, `y_i <- softmax(-a_i + weight * sum over j of
     W_ij y_j)`, each round the minimum of an upper bound of `sum of y a - weight / 2 * sum of W_ij y_i . y_j` with an
-    entropy barrier. Of queries that are equally near, the first are the neighbours.
+    entropy barrier. Of queries that are equally near, the first are the neighbours. (A query that the shift puts
+    next to zero has no direction; there rounding decides.)
 
     Differs from the published code: always all rounds, without a stop at a relative change of 1e-6; 3 neighbours are
     3 others, where the code counts the query itself as the first; weights of a mended mean sum to 1, where in the code

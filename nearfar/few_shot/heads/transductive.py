@@ -37,8 +37,20 @@ def cosines(support: Tensor, query: Tensor, centre: Tensor | None) -> Tensor:
     A mean is known by its weights on the images. What a head asks of features are products, so this is all it needs:
     one product in D dimensions, however many rounds follow.
     """
-    images = joined(support, query, centre)
-    gram = images @ images.transpose(1, 2)
+    if centre is not None:
+        support, query = support - centre.to(support), query - centre.to(query)
+    return scaled(gram_of(support, query))
+
+
+def gram_of(support: Tensor, query: Tensor) -> Tensor:
+    """Products of all images of an episode with each other `[T, S + Q, S + Q]`, without a copy of the features."""
+    across = support @ query.transpose(1, 2)
+    upper = torch.cat([support @ support.transpose(1, 2), across], dim=2)
+    return torch.cat([upper, torch.cat([across.transpose(1, 2), query @ query.transpose(1, 2)], dim=2)], dim=1)
+
+
+def scaled(gram: Tensor) -> Tensor:
+    """Products of the images scaled to length 1. Changes `gram`."""
     scale = inverse_root(gram.diagonal(dim1=1, dim2=2))
     return gram.mul_(scale[:, :, None]).mul_(scale[:, None, :])
 

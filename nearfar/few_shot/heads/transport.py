@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...errors import UsageError
 from .supports import membership, reciprocal_length
-from .transductive import Prior, averaging, cosines, floor, products, shares
+from .transductive import Prior, averaging, floor, gram_of, products, scaled, shares
 
 ADDED = 1e-6
 """To a feature before the power, as published."""
@@ -22,14 +22,14 @@ def pt_map(
     *,
     ways: int,
     query_prior: Prior,
-    power: float = 0.5,
+    power: float | None = 0.5,
     temperature: float = 10.0,
     rate: float = 0.2,
     rounds: int = 20,
 ) -> Tensor:
     """Log-probabilities of the classes: queries are transported to classes that hold as many as `query_prior` says.
 
-    1. `x -> sign(x) (|x| + 1e-6)^power`, length 1; supports and queries are centred, each by their own mean; length 1.
+    1. Roots of length 1 (`rooted`); supports and queries are centred, each by their own mean; length 1 again.
     2. Chances `p = exp(-temperature * |q_i - m_c|^2 + f_i + g_c)`, with f and g such that each query sums to 1 and each
        class to its share of the queries (`sinkhorn`).
     3. `m_c <- m_c + rate * (mean of class c's supports and of all queries weighted by p_ic - m_c)`; back to 2.
@@ -48,7 +48,7 @@ def pt_map(
         query: `[T, Q, D]`, all queries of an episode. A lone query is centred to 0, and nothing is left of it.
         ways: Classes of an episode.
         query_prior: "uniform", "unknown", or shares of the classes among the queries `[T, ways]`, which sum to 1.
-        power: Of the features, > 0; 1 changes nothing.
+        power: Of the features, > 0; 1 changes nothing. None: they are as `rooted` makes them.
         temperature: Factor of the squared distance, > 0; lambda in the paper.
         rate: Of the means, in (0, 1]; alpha in the paper.
         rounds: >= 0.
@@ -70,34 +70,38 @@ def pt_map(
     """
     member = membership(support, labels, query, ways)
     prior, absent, shots = shares(query_prior, member), floor(member), support.shape[1]
-    gram = cosines(_prepared(support, power), _prepared(query, power), None)
+    if power is not None:
+        support, query = rooted(support, power=power), rooted(query, power=power)
+    gram = scaled(_centred(gram_of(support, query), shots))
     belongs = torch.cat([member, member.new_zeros(len(member), ways, query.shape[1])], dim=2)
     weights = averaging(belongs)
-    logs = _transported(weights, gram, absent, prior, temperature, shots)
-    for _ in range(rounds):
-        belongs[..., shots:] = logs.exp()
-        weights.lerp_(averaging(belongs), rate)
-        logs = _transported(weights, gram, absent, prior, temperature, shots)
-    return logs.transpose(1, 2)
+    potential = None if prior is None else torch.where(prior > 0, 0.0, -torch.inf).to(gram)
+    for number in range(rounds + 1):
+        inner, square = products(weights, gram)
+        near = temperature * (2 * inner[..., shots:] - square) + absent  # |q|^2 is the same for all classes: left out
+        if prior is not None and potential is not None:
+            # The means move little in a round, and with them the potential: it starts where the last round ended.
+            held = prior * near.shape[2]
+            potential = _potential(near, near.new_ones(near.shape[::2]), held, TOLERANCE, ROUNDS, start=potential)
+            near = near + potential[..., None]
+        if number < rounds:
+            belongs[..., shots:] = near.softmax(dim=1)
+            weights.lerp_(averaging(belongs), rate)
+    return near.log_softmax(dim=1).transpose(1, 2)
 
 
-def _prepared(x: Tensor, power: float) -> Tensor:
-    """Step 1 of `pt_map` for the supports or the queries, but for the last change of length."""
+def rooted(x: Tensor, *, power: float = 0.5) -> Tensor:
+    """`sign(x) (|x| + 1e-6)^power`, scaled to length 1, of features `[..., D]`."""
     powered = x.abs().add_(ADDED).pow_(power).copysign_(x)
-    powered *= reciprocal_length(powered)
-    return powered.sub_(powered.mean(dim=1, keepdim=True))
+    return powered.mul_(reciprocal_length(powered))
 
 
-def _transported(
-    weights: Tensor, gram: Tensor, absent: Tensor, prior: Tensor | None, temperature: float, shots: int
-) -> Tensor:
-    """Step 2 of `pt_map`, logarithms `[T, ways, Q]`; |q|^2 is the same for all classes and left out."""
-    inner, square = products(weights, gram)
-    near = temperature * (2 * inner[..., shots:] - square) + absent
-    if prior is not None:
-        ones = near.new_ones(near.shape[0], near.shape[2])
-        near = near + _potential(near, ones, prior * near.shape[2], TOLERANCE, ROUNDS)[..., None]
-    return near.log_softmax(dim=1)
+def _centred(gram: Tensor, shots: int) -> Tensor:
+    """Products of the images after supports and queries were centred, each by their own mean. Changes `gram`."""
+    for axis in (1, 2):
+        for part in gram.split([shots, gram.shape[axis] - shots], dim=axis):
+            part -= part.mean(dim=axis, keepdim=True)
+    return gram
 
 
 def sinkhorn(
@@ -138,21 +142,24 @@ def sinkhorn(
     if bool(((total - columns.sum(dim=1)).abs() > 1e-3 * total).any()):
         raise UsageError("the sums of rows and of columns differ in total", where="sinkhorn", mend="equal totals")
     turned = scores.transpose(1, 2)
-    potential = _potential(turned, rows, columns, tolerance, rounds)
+    start = torch.where(columns > 0, 0.0, -torch.inf).to(turned)
+    potential = _potential(turned, rows, columns, tolerance, rounds, start=start)
     return rows[..., None] * torch.softmax(turned + potential[..., None], dim=1).transpose(1, 2)
 
 
-def _potential(scores: Tensor, rows: Tensor, columns: Tensor, tolerance: float, rounds: int) -> Tensor:
+def _potential(
+    scores: Tensor, rows: Tensor, columns: Tensor, tolerance: float, rounds: int, *, start: Tensor
+) -> Tensor:
     """g `[T, C]` of `sinkhorn`, for scores `[T, C, R]`. f is never needed: a softmax over the classes has it in it.
 
     g is the maximum of a concave function of C numbers, whose slope is `columns` - what the columns hold. A Newton step
     is taken where it halves what is wrong, else a round of Sinkhorn, which never makes it worse.
     """
-    found = torch.where(columns > 0, 0.0, -torch.inf).to(scores)
-    going, here = torch.arange(len(scores), device=scores.device), found.clone()
-    limit = tolerance * columns.sum(dim=1)
+    here, found, limit = start, start.clone(), tolerance * columns.sum(dim=1)
+    going = torch.arange(len(scores), device=scores.device)
+    plan, held, wrong = _filled(scores, here, rows, columns)
+    smallest = torch.finfo(held.dtype).tiny  # of an empty column g grows by 87 (float32) a round until it is found
     for _ in range(rounds):
-        plan, held, wrong = _filled(scores, here, rows, columns)
         left = wrong > limit
         if not bool(left.all()):
             found[going[~left]] = here[~left]
@@ -162,11 +169,14 @@ def _potential(scores: Tensor, rows: Tensor, columns: Tensor, tolerance: float, 
         if not len(going):
             return found
         trial = here + _newton(plan, held, rows, columns)
-        better = _filled(scores, trial, rows, columns)[2] < wrong / 2
-        smallest = torch.finfo(held.dtype).tiny  # of an empty column g grows by 87 (float32) a round until it is found
-        here = torch.where(
-            better[:, None], trial, here + (columns.clamp(min=smallest) / held.clamp(min=smallest)).log()
-        )
+        tried = _filled(scores, trial, rows, columns)
+        better = tried[2] < wrong / 2
+        if bool(better.all()):
+            here, (plan, held, wrong) = trial, tried
+            continue
+        round_ = here + (columns.clamp(min=smallest) / held.clamp(min=smallest)).log()
+        here = torch.where(better[:, None], trial, round_)
+        plan, held, wrong = _filled(scores, here, rows, columns)
     found[going] = here
     return found
 
