@@ -142,8 +142,8 @@ def test_C1_a_misspelt_key_in_a_file(photos: Path, tmp_path: Path) -> None:
 
 
 def test_C2_all_problems_at_once(photos: Path, tmp_path: Path) -> None:
-    done = train(photos, tmp_path / "r", "--epochs", "many", "--lr", -1, "--chunk", 99, cwd=tmp_path, code=2)
-    assert all(word in done.stderr for word in ("epochs", "lr", "chunk"))
+    done = train(photos, tmp_path / "r", "--epochs", "many", "--lr", -1, "--momentum", 2, cwd=tmp_path, code=2)
+    assert all(word in done.stderr for word in ("epochs", "lr", "momentum"))
 
 
 def test_C3_an_unknown_method_or_encoder(photos: Path, tmp_path: Path) -> None:

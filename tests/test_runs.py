@@ -159,7 +159,6 @@ def test_C6_every_difference_is_a_line_and_nothing_is_written(tmp_path):
     assert [line.strip() for line in caught.value.what.splitlines()[1:]] == [
         "batch: 256 -> 512",
         "epochs: 10 -> not set",
-        "size: null -> not set",
         "method_settings.temperature: 0.5 -> 0.1",
         "method_settings.hidden: [64, 32] -> not set",
         "method_settings.width: not set -> 8",

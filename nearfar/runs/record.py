@@ -69,13 +69,13 @@ def differences(stored: Mapping[str, Any], given: Mapping[str, Any], free: set[s
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Nested keys have dots."""
+    """Nested keys have dots. What one side lacks and the other has empty is the same: a setting that came later."""
     lines = []
     for key in [*old, *(key for key in new if key not in old)]:
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
             lines += _changes(before, after, f"{prefix}{key}.")
-        elif before != after or (key in old) != (key in new):
+        elif before != after and (before or after or (key in old and key in new)):
             texts = [json.dumps(side[key]) if key in side else "not set" for side in (old, new)]
             lines.append(f"{prefix}{key}: {texts[0]} -> {texts[1]}")
     return lines

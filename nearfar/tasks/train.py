@@ -21,8 +21,8 @@ from .job import Job, prepare
 from .probe import EpisodeProbe, Probe
 from .summary import finish
 
-FREE = ("data", "device", "threads", "checkpoint_minutes")
-"""Settings that may differ when a run goes on: they change no weight, nor which rows of metrics are written."""
+FREE = ("data", "device", "threads", "checkpoint_minutes", "seen")
+"""What may differ when a run goes on: it changes no weight, nor which rows of metrics are written."""
 
 
 def train(
