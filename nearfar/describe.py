@@ -5,9 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
 from .method import Loss, Method
 from .methods import METHODS
 from .settings import TrainSettings, unknown
+from .signatures import RESERVED
 from .similarity import Similarity
 from .views import View, Views
 
@@ -109,20 +113,26 @@ def one_method(name: str) -> str:
     flags = [
         f"  --{p.name.replace('_', '-'):14} {_type(p.annotation):28} default {p.default}"
         for p in inspect.signature(function).parameters.values()
+        if p.name not in RESERVED
     ]
     module = inspect.getdoc(inspect.getmodule(function)) or ""
-    return "\n".join([name, "", inspect.getdoc(function) or "", "", "Flags:", *flags, "", "Source:", module])
+    told = "Flags, beside those of `nearfar settings`, which hold the encoder, the size and their own defaults:"
+    return "\n".join([name, "", inspect.getdoc(function) or "", "", told, *flags, "", "Source:", module])
 
 
 def setting_table() -> str:
     """A line a setting of `train`: flag, type, default, meaning."""
     rows = [
-        (f"--{name.replace('_', '-')}", _type(field.annotation), str(field.default), field.description or "")
+        (f"--{name.replace('_', '-')}", _type(field.annotation), _default(field), field.description or "")
         for name, field in TrainSettings.model_fields.items()
         if name != "method_settings"
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join("  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]) for row in rows)
+
+
+def _default(field: FieldInfo) -> str:
+    return "none" if field.default in (PydanticUndefined, ()) else str(field.default)
 
 
 def _type(annotation: object) -> str:

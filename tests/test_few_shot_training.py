@@ -176,6 +176,7 @@ def test_a_run_learns_the_answers_of_another(place: Path) -> None:
         ({"method": "rfs", "split": "cifarfs"}, "cifar-fs"),
         ({"method": "rfs", "classes": 3}, "classes: unknown"),
         ({"method": "protonet", **EPISODE, "tasks": 10}, "a step takes 60 images .10 episodes of 6., and there are 48"),
+        ({"method": "protonet", **EPISODE, "batch": 64}, "leave --batch out"),
         ({"method": "protonet", **EPISODE, "chunk": 13}, "at most the batch of 12"),
         ({"method": "rfs", "milestones": "-1"}, "milestones: must rise"),
         ({"method": "rfs", "milestones": "1.5,1"}, "milestones: must rise"),

@@ -48,6 +48,9 @@ def protonet(
         temperature: Divides the score, > 0. None: 1, as in the paper; for cosines, which lie in [-1, 1], 0.1.
         flip: Probability of mirroring; 0 where a mirrored image is another class (characters).
 
+    The paper's recipe: Adam at 1e-3, `--optimizer adamw --lr 0.001 --weight-decay 0`. SGD at a rate that suits
+    cosines is too hot for squared distances.
+
     Differs from the paper: images are shifted and mirrored (`flip=0` and `--view-pad 0` leave them as they are); its
     cosine has no temperature.
 

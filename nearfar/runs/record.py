@@ -19,6 +19,9 @@ MARKER = "nearfar-run.json"
 FORMAT = 1
 _PARTS = {"settings": dict, "info": dict, "versions": dict, "resumed": list}
 
+MOST = 5
+"""Values of a list that are named in an error."""
+
 
 def new_record(settings: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
     """The record of a run that begins now."""
@@ -68,6 +71,13 @@ def differences(stored: Mapping[str, Any], given: Mapping[str, Any], free: set[s
     return lines
 
 
+def _told(value: Any) -> str:
+    """A value as JSON, of a long list its beginning."""
+    if isinstance(value, list) and len(value) > MOST:
+        return f"{len(value)} values, {json.dumps(value[:MOST])[:-1]}, ...]"
+    return json.dumps(value)
+
+
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Nested keys have dots. What one side lacks and the other has empty is the same: a setting that came later."""
     lines = []
@@ -76,6 +86,6 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -
         if isinstance(before, dict) and isinstance(after, dict):
             lines += _changes(before, after, f"{prefix}{key}.")
         elif before != after and (before or after or (key in old and key in new)):
-            texts = [json.dumps(side[key]) if key in side else "not set" for side in (old, new)]
+            texts = [_told(side[key]) if key in side else "not set" for side in (old, new)]
             lines.append(f"{prefix}{key}: {texts[0]} -> {texts[1]}")
     return lines

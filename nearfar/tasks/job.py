@@ -84,6 +84,8 @@ class Job:
         lines = {
             "data": f"{self.scan.summary()}; {len(plan.samples):,} to train on, {aside}",
             "method": f"{self.settings.method}, views of {self.size} px",
+            "init": f"begins with the encoder of {self.settings.init}" if self.settings.init else "",
+            "teacher": f"learns the answers of {self.settings.teacher} too" if self.settings.teacher else "",
             "encoder": getattr(self.method.encoder, "describe", lambda: self.settings.encoder)(),
             "device": f"{self.device}, {torch.get_num_threads()} threads"
             + (f", {world()} processes" if world() > 1 else ""),
@@ -112,6 +114,12 @@ def prepare(data: str | Path, settings: TrainSettings, device: Device, say: Call
     train_part, held = dataset.split(settings.hold_out if split is None else 0.0, seed=settings.seed)
     method = _method(settings, size, dataset)
     seen = seen_classes(settings, dataset.classes, split, say)
+    if method.extract.labels and dataset.labels is None:
+        raise DataError(
+            f"{settings.method} learns from labels and the data has none",
+            where=data,
+            mend="put the images into one folder a class, or choose a method that needs none: --method simclr",
+        )
     episodes = _sampler(settings, method, dataset, train_part)
     batch = _fitting_batch(settings, len(train_part), say) if episodes is None else _episode_batch(method, train_part)
     most = settings.batch if episodes is None else batch
@@ -119,12 +127,6 @@ def prepare(data: str | Path, settings: TrainSettings, device: Device, say: Call
         raise UsageError(f"a chunk of {settings.chunk}", where="chunk", mend=f"at most the batch of {most} images")
     if method.memory is not None:
         method.memory.check_batch(batch)
-    if method.extract.labels and dataset.labels is None:
-        raise DataError(
-            f"{settings.method} learns from labels and the data has none",
-            where=data,
-            mend="put the images into one folder a class, or choose a method that needs none: --method simclr",
-        )
     if world() > 1 and any(
         isinstance(m, _BatchNorm) and not isinstance(m, BatchNorm) for m in method.encoder.modules()
     ):
@@ -159,6 +161,12 @@ def _sampler(settings: TrainSettings, method: Method, dataset: Dataset, samples:
     shape = method.episode
     if shape is None or dataset.labels is None:
         return None
+    if "batch" in settings.model_fields_set:
+        raise UsageError(
+            f"{settings.method} learns in episodes, which say how many images a step has: {shape.tasks * shape.images}",
+            where="batch",
+            mend="leave --batch out; --ways, --shots, --queries and --tasks make the step",
+        )
     return EpisodeSampler(
         dataset.labels[samples], ways=shape.ways, shots=shape.shots, queries=shape.queries, seed=settings.seed
     )
