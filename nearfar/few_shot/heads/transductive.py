@@ -44,9 +44,13 @@ def cosines(support: Tensor, query: Tensor, centre: Tensor | None) -> Tensor:
 
 def gram_of(support: Tensor, query: Tensor) -> Tensor:
     """Products of all images of an episode with each other `[T, S + Q, S + Q]`, without a copy of the features."""
-    across = support @ query.transpose(1, 2)
-    upper = torch.cat([support @ support.transpose(1, 2), across], dim=2)
-    return torch.cat([upper, torch.cat([across.transpose(1, 2), query @ query.transpose(1, 2)], dim=2)], dim=1)
+    shots, rows = support.shape[1], support.shape[1] + query.shape[1]
+    gram = support.new_empty(len(support), rows, rows)
+    gram[:, :shots, :shots] = support @ support.transpose(1, 2)
+    gram[:, :shots, shots:] = across = support @ query.transpose(1, 2)
+    gram[:, shots:, :shots] = across.transpose(1, 2)
+    gram[:, shots:, shots:] = query @ query.transpose(1, 2)
+    return gram
 
 
 def scaled(gram: Tensor) -> Tensor:

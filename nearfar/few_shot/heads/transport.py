@@ -14,6 +14,9 @@ ADDED = 1e-6
 TOLERANCE, ROUNDS = 1e-6, 1000
 """Of the transport: share of the mass that may be in a wrong column at the end, and rounds at most; as published."""
 
+FEW = 4
+"""Episodes that are done are carried along, unchanged, until they are more than three of four."""
+
 
 def pt_map(
     support: Tensor,
@@ -82,7 +85,7 @@ def pt_map(
         if prior is not None and potential is not None:
             # The means move little in a round, and with them the potential: it starts where the last round ended.
             held = prior * near.shape[2]
-            potential = _potential(near, near.new_ones(near.shape[::2]), held, TOLERANCE, ROUNDS, start=potential)
+            potential = _potential(near, None, held, TOLERANCE, ROUNDS, start=potential)
             near = near + potential[..., None]
         if number < rounds:
             belongs[..., shots:] = near.softmax(dim=1)
@@ -148,7 +151,7 @@ def sinkhorn(
 
 
 def _potential(
-    scores: Tensor, rows: Tensor, columns: Tensor, tolerance: float, rounds: int, *, start: Tensor
+    scores: Tensor, rows: Tensor | None, columns: Tensor, tolerance: float, rounds: int, *, start: Tensor
 ) -> Tensor:
     """g `[T, C]` of `sinkhorn`, for scores `[T, C, R]`. f is never needed: a softmax over the classes has it in it.
 
@@ -161,16 +164,19 @@ def _potential(
     smallest = torch.finfo(held.dtype).tiny  # of an empty column g grows by 87 (float32) a round until it is found
     for _ in range(rounds):
         left = wrong > limit
-        if not bool(left.all()):
+        count = int(left.sum())
+        if count == 0:
+            break
+        if FEW * count <= len(left):
             found[going[~left]] = here[~left]
-            going, scores, rows, columns, limit, here, plan, held, wrong = (
-                x[left] for x in (going, scores, rows, columns, limit, here, plan, held, wrong)
+            going, scores, columns, limit, here, plan, held, wrong = (
+                x[left] for x in (going, scores, columns, limit, here, plan, held, wrong)
             )
-        if not len(going):
-            return found
-        trial = here + _newton(plan, held, rows, columns)
+            rows = None if rows is None else rows[left]
+            left = left[left]
+        trial = torch.where(left[:, None], here + _newton(plan, held, rows, columns), here)
         tried = _filled(scores, trial, rows, columns)
-        better = tried[2] < wrong / 2
+        better = (tried[2] < wrong / 2) | ~left
         if bool(better.all()):
             here, (plan, held, wrong) = trial, tried
             continue
@@ -181,16 +187,21 @@ def _potential(
     return found
 
 
-def _filled(scores: Tensor, potential: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _filled(scores: Tensor, potential: Tensor, rows: Tensor | None, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Shares of the rows `[T, C, R]`, what the columns hold `[T, C]`, and how much of it is wrong `[T]`."""
     plan = torch.softmax(scores + potential[..., None], dim=1)
-    held = (plan * rows[:, None]).sum(dim=2)
+    held = _weighted(plan, rows).sum(dim=2)
     return plan, held, (held - columns).abs().sum(dim=1)
 
 
-def _newton(plan: Tensor, held: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def _weighted(plan: Tensor, rows: Tensor | None) -> Tensor:
+    """Shares times the sums of the rows; None: each sums to 1."""
+    return plan if rows is None else plan * rows[:, None]
+
+
+def _newton(plan: Tensor, held: Tensor, rows: Tensor | None, columns: Tensor) -> Tensor:
     """Newton's step `[T, C]`; not a number where it can't be taken. A constant added to g changes nothing: it is 0."""
-    curvature = torch.diag_embed(held) - (plan * rows[:, None]) @ plan.transpose(1, 2)
+    curvature = torch.diag_embed(held) - _weighted(plan, rows) @ plan.transpose(1, 2)
     total = columns.sum(dim=1)[:, None, None]
     least = torch.finfo(held.dtype).eps * torch.eye(held.shape[1], dtype=held.dtype, device=held.device)
     step, _ = torch.linalg.solve_ex(curvature + total * (1 / held.shape[1] ** 2 + least), (columns - held)[..., None])
