@@ -29,7 +29,9 @@ def main() -> None:
     classifier = nf.FewShotClassifier(run, unknown="auto").fit(images[examples], labels[examples])
     answer = classifier.answer(images[others])
     right = classifier.classes_[answer.probability.argmax(axis=1)] == labels[others]
-    print(f"50 examples, {len(others)} other images: {right.mean():.1%} right, {answer.unknown.mean():.1%} called unknown")
+    print(
+        f"50 examples, {len(others)} other images: {right.mean():.1%} right, {answer.unknown.mean():.1%} called unknown"
+    )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from . import __version__
 from .errors import NearfarError
+from .flags import SEVERAL
 
 app = App(
     name="nearfar",
@@ -102,10 +103,10 @@ def few_shot(
     split: str | None = None,
     part: str = "test",
     ways: int = 5,
-    shots: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = (1, 5),
+    shots: Annotated[tuple[int, ...], SEVERAL] = (1, 5),
     queries: int = 15,
     episodes: int = 10_000,
-    heads: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ("lr", "ncm"),
+    heads: Annotated[tuple[str, ...], SEVERAL] = ("lr", "ncm"),
     seed: int = 0,
     query_prior: str = "unknown",
     dirichlet: float | None = None,

@@ -81,10 +81,16 @@ def describe(row: dict[str, float], total: int) -> str:
     parts.append(f"{row['images_per_second']:,.0f} images/s")
     if row["data_wait"] > 0.2:
         parts.append(f"data wait {row['data_wait']:.0%}")
-    return "  ".join([*parts, f"{_duration(row['seconds_left'])} left"])
+    return "  ".join([*parts, f"{duration(row['seconds_left'])} left"])
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Hours and minutes, or minutes and seconds.
+
+    Example:
+        >>> duration(59), duration(61), duration(3700)
+        ('59 s', '1 min 01 s', '1 h 01 min')
+    """
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

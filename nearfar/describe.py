@@ -6,7 +6,6 @@ import inspect
 import re
 
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from .method import Loss, Method
 from .methods import METHODS
@@ -132,7 +131,8 @@ def setting_table() -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    return "none" if field.default in (PydanticUndefined, ()) else str(field.default)
+    default = field.get_default(call_default_factory=True)
+    return "none" if default in ((), {}) else str(default)
 
 
 def _type(annotation: object) -> str:

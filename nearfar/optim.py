@@ -178,7 +178,6 @@ def staircase(step: int, *, drops: Sequence[int], warmup: int, peak: float, fact
     return peak * factor ** sum(step >= drop for drop in drops)
 
 
-
 def scaled_lr(base: float, batch: int) -> float:
     """`base * batch / 256`, `batch` over all processes (Goyal et al. 2017, https://arxiv.org/abs/1706.02677)."""
     return base * batch / 256

@@ -358,6 +358,40 @@ def test_grey_large_and_turned_images_are_read_as_training_read_them(folder: Pat
 
 
 @pytest.mark.parametrize(
+    ("shape", "says"),
+    [
+        ((16, 16, 3), r"uint8 \[16, 16, 3\] may be one image or many grey ones.*x\[None\].*\[N, h, w, 1\]"),
+        ((3, 16, 16), r"x\[None\]"),
+        ((16, 16, 1), r"x\[None\]"),
+        ((16, 20), r"uint8 \[16, 20\] is no batch of images.*x\[None, \.\.\., None\]"),
+        ((), r"uint8 \[\] is no batch"),
+        ((0, 16, 16), r"\[0, 16, 16\] is no batch"),
+    ],
+)
+def test_an_array_that_may_be_one_image_or_many_is_refused(folder: Path, shape: tuple[int, ...], says: str):
+    fitted = FewShotClassifier(folder / "run", device="cpu").fit(folder / "support")
+    for array in (np.zeros(shape, np.uint8), torch.zeros(shape, dtype=torch.uint8)):
+        with pytest.raises(UsageError, match=says):
+            fitted.predict(array)
+
+
+def test_a_batch_of_grey_images_with_and_without_channels(folder: Path):
+    fitted = FewShotClassifier(folder / "run", device="cpu").fit(folder / "support")
+    grey = np.random.default_rng(0).integers(256, size=(5, 16, 20), dtype=np.uint8)
+    expected = fitted.predict_proba([*grey])
+    for images in (grey, grey[..., None], grey[:, None], torch.tensor(grey)):
+        assert np.array_equal(fitted.predict_proba(images), expected)
+    assert len(fitted.predict(grey[:1])) == 1
+
+
+def test_a_folder_with_classes_and_labels_beside_it(folder: Path):
+    classifier = FewShotClassifier(folder / "run", device="cpu")
+    names = [path.name for path in (folder / "support").rglob("*.png")]
+    with pytest.raises(UsageError, match="has its own, chequers, level, slanting"):
+        classifier.fit(folder / "support", ["a", "b"] * (len(names) // 2))
+
+
+@pytest.mark.parametrize(
     "images", [[], np.zeros((2, 16, 16, 3)), np.zeros((2, 16), np.uint8), [np.zeros((3, 16, 3), np.uint8)], 7]
 )
 def test_what_is_no_image(folder: Path, images: object):
@@ -376,8 +410,10 @@ def test_D3_files_that_cannot_be_read(folder: Path, tmp_path: Path):
     broken = tmp_path / "support" / "level" / "broken.png"
     with pytest.raises(DataError, match="empty.*broken.png"):
         classifier.predict([broken])
-    with pytest.raises(DataError, match="such as level/broken.png"):
+    with pytest.raises(DataError, match="such as level/broken.png") as caught:
         classifier.predict(tmp_path / "support")
+    advised = caught.value.mend.removeprefix("give ").partition(": it leaves")[0]
+    assert len(classifier.predict(eval(advised, {"classifier": classifier}))) == 16
 
 
 def test_labels_that_do_not_fit(folder: Path):

@@ -71,7 +71,7 @@ def test_the_table_holds_what_the_classifier_answers(folder: Path):
             assert row["nearest_example"] == classifier.examples_[answer.nearest[0]]
     for name in classifier.classes_:
         count = sum(row["label"] == name for row in rows)
-        assert re.search(rf"{name} +{count} photos +\(4 examples\)", said)
+        assert re.search(rf"{name} +{count} photos? +\(4 examples\)", said)
     assert f"wrote {folder / 'labels.csv'}: 20 labels, 2 unreadable" in said and said.splitlines()[-1].startswith(
         "next:"
     )
@@ -89,7 +89,7 @@ def test_D3_files_that_cannot_be_read_keep_a_row_with_the_reason(folder: Path):
         path.write_bytes(b"")
     Image.new("RGB", (20, 20)).save(folder / "photos" / "one.png")
     rows, said = classify(folder)
-    assert sum(bool(row["label"]) for row in rows) == 1 and "1 labels, 22 unreadable" in said
+    assert sum(bool(row["label"]) for row in rows) == 1 and "1 label, 22 unreadable" in said
 
 
 def test_the_same_command_twice_writes_the_same_bytes_and_nothing_is_half_written(folder: Path):
@@ -118,7 +118,7 @@ def test_photos_like_no_example_are_unknown(folder: Path):
     unknown = [row for row in rows if row["label"] == "unknown"]
     assert unknown and all(row["note"] == "like none of the examples" and not row["probability"] for row in unknown)
     assert all(row["second"] and row["second_probability"] for row in unknown)
-    assert re.search(rf"unknown +{len(unknown)} photos", said)
+    assert re.search(rf"unknown +{len(unknown)} photos?", said)
 
 
 def test_D16_examples_among_the_photos_are_named(folder: Path):
@@ -199,6 +199,42 @@ def test_C2_wrong_settings(folder: Path, given: dict[str, object], error: type[E
     assert not (folder / "labels.csv").exists()
 
 
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [
+        ("photos/page.png", "give a name that ends in .csv, such as .*page.csv"),
+        ("run/encoder.safetensors", "ends in .csv"),
+        ("labels", "ends in .csv"),
+        ("photos", "this is a folder.*labels.csv"),
+        ("run/labels.csv", "inside the run folder"),
+        ("list.csv", "the list that is read"),
+    ],
+)
+def test_the_table_replaces_nothing_but_a_table(folder: Path, out: str, says: str):
+    (folder / "list.csv").write_text("path\nphotos/empty.jpg\n")
+    (folder / "empty.csv").mkdir()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match=says):
+        nf.classify(folder / "run", folder / "support", folder / "list.csv", out=folder / out, device="cpu")
+    with pytest.raises(UsageError, match="this is a folder"):
+        classify(folder, out=folder / "empty.csv")
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_class_folders_that_are_not_what_they_look_like(folder: Path):
+    support = folder / "support"
+    (support / "owl").mkdir()
+    (support / "level" / "more").mkdir()
+    next((support / "level").glob("*.png")).rename(support / "level" / "more" / "x.png")
+    _, said = classify(folder)
+    assert "warning: no images in owl: it is left out" in said
+    assert "warning: 1 example lies deeper than in a class folder: those of level/more are taken for the class" in said
+    assert re.search(r"level +\d+ photos?  \(4 examples\)", said)
+    (support / "level" / "more" / "x.png").rename(support / "x.png")
+    with pytest.raises(DataError, match="1 image beside the class folders: x.png.*move it into"):
+        classify(folder)
+
+
 def test_D22_examples_without_labels_or_of_one_class(folder: Path):
     flat, one = striped_folder(folder / "flat", each=2, flat=True), folder / "one"
     (one / "level").mkdir(parents=True)
@@ -216,6 +252,11 @@ def test_commands(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     command(monkeypatch, "few-shot", run, support, *shape, "--heads", "nn", "ncm", "--device", "cpu")
     told = capsys.readouterr().out
     assert "20 of 3 ways" in told and "2-shot list" in told and "head nn" in told and "wrote" in told
+    command(monkeypatch, "few-shot", run, support, *shape[:2], "--shots", "1,2", *shape[5:], "--heads", "nn,", "ncm")
+    assert "2-shot list" in (again := capsys.readouterr().out) and "head nn" in again and "head ncm" in again
+    with pytest.raises(SystemExit) as end:
+        command(monkeypatch, "few-shot", run, support, "--shots", "1,two")
+    assert end.value.code == 2 and "two" in (error := capsys.readouterr().err) and "E-usage" in error
     with pytest.raises(SystemExit) as end:
         command(monkeypatch, "few-shot", run, support, "--heads", "rigde")
     assert end.value.code == 2

@@ -305,9 +305,13 @@ def test_settings_that_make_no_sense(settings: dict, words: list[str]) -> None:
 def test_data_that_are_too_small() -> None:
     with pytest.raises(DataError, match="6 classes for 7 ways.*at most 6 ways"):
         EpisodeSampler(mixed_labels(), ways=7)
-    with pytest.raises(DataError, match=r"3 of 6 classes have fewer than 11 images: label 0 \(10\), 2 \(8\), 7 \(9\)"):
+    with pytest.raises(
+        DataError, match=r"3 of 6 classes have fewer than 11 images: label 0 \(10\), label 2 \(8\), label 7 \(9\)"
+    ):
         EpisodeSampler(mixed_labels(), shots=1, queries=10)
-    with pytest.raises(DataError, match="1 shots and 15 queries.*Dataset.subset"):
+    with pytest.raises(DataError, match=r"2 of 2 classes have fewer than 3 images: ant \(2\), bee \(1\)"):
+        EpisodeSampler([0, 0, 1], ways=2, shots=1, queries=2, names=["ant", "bee"])
+    with pytest.raises(DataError, match="1 shots and 15 queries.*leave these classes out"):
         EpisodeSampler(np.arange(100), shots=1, queries=15)
     with pytest.raises(DataError, match=r"1 of 3 classes have fewer than 2 images: label 4 \(1\)"):
         VariableSampler([2, 2, 3, 3, 4], ways=(2, 3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -15,13 +16,15 @@ from scipy import stats
 from untrained import striped_folder, untrained_run
 
 import nearfar as nf
+from nearfar import encoders
 from nearfar.episodes import Episodes, EpisodeSampler
 from nearfar.errors import DataError, IntegrityError, NearfarError, UsageError
 from nearfar.evaluation.protocol import paired_difference
 from nearfar.few_shot import HEADS, evaluate_episodes, predict
 from nearfar.few_shot.evaluate import between_heads, with_views
+from nearfar.few_shot.pace import Pace
 from nearfar.few_shot.record import with_earlier_draws
-from nearfar.tasks.few_shot import Material
+from nearfar.tasks.few_shot import Material, _about
 
 
 def blobs(classes: int = 8, each: int = 30, width: int = 6, *, noise: float = 1.5) -> tuple[torch.Tensor, np.ndarray]:
@@ -32,7 +35,8 @@ def blobs(classes: int = 8, each: int = 30, width: int = 6, *, noise: float = 1.
 
 
 def episodes_of(labels: np.ndarray, count: int = 40, **shape: int) -> Episodes:
-    return EpisodeSampler(labels, **{"ways": 4, "shots": 3, "queries": 5, "seed": 0, **shape}).draw(0, count)
+    settings: dict[str, Any] = {"ways": 4, "shots": 3, "queries": 5, "seed": 0, **shape}
+    return EpisodeSampler(labels, **settings).draw(0, count)
 
 
 def accuracies(bank: torch.Tensor, episodes: Episodes) -> list[float]:
@@ -116,6 +120,59 @@ def test_C3_wrong_heads_and_priors(heads: list[str], prior: str, says: str):
     bank, labels = blobs()
     with pytest.raises(UsageError, match=says):
         evaluate_episodes(bank, episodes_of(labels, 3), heads, query_prior=prior)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_features_may_be_an_array(kind: type):
+    bank, labels = blobs()
+    array = bank.numpy().astype(kind)
+    array.flags.writeable = False
+    episodes = episodes_of(labels, 5)
+    given: dict[str, Any] = {"heads": ["ncm", "cl2n"]}
+    expected = evaluate_episodes(torch.tensor(array), episodes, centre=torch.tensor(array.mean(0)), **given)
+    assert evaluate_episodes(array, episodes, centre=array.mean(0), **given) == expected
+    for wrong, says in ((array.astype(np.float16), "float16"), (array.astype(str), "numbers")):
+        with pytest.raises(UsageError, match=says):
+            evaluate_episodes(wrong, episodes, ["ncm"])
+
+
+def test_progress_of_a_head_begins_with_none_and_ends_with_all():
+    bank, labels = blobs()
+    counts: list[tuple[int, int]] = []
+    predict(bank, episodes_of(labels, 5), HEADS["ncm"], block=2, progress=lambda *now: counts.append(now))
+    assert counts == [(0, 5), (2, 5), (4, 5), (5, 5)]
+    told: list[tuple[str, int, int]] = []
+    evaluate_episodes(bank, episodes_of(labels, 5), ["ncm", "nn"], progress=lambda *now: told.append(now))
+    assert told == [("ncm", 0, 5), ("ncm", 5, 5), ("nn", 0, 5), ("nn", 5, 5)]
+
+
+def paced(seconds: float, blocks: int = 10) -> list[str]:
+    """What is said of a head whose blocks take so long."""
+    now, said = [0.0], []
+    pace = Pace("raw pixels, 1 shot", said.append, clock=lambda: now[0])
+    for done in range(blocks + 1):
+        now[0] = 7 + seconds * done
+        pace("tim", 100 * done, 100 * blocks)
+    return said
+
+
+def test_heads_that_are_done_at_once_say_nothing():
+    assert paced(0.4) == []
+
+
+def test_slow_heads_are_heard_of_after_five_seconds_and_then_every_ten():
+    assert paced(5) == [
+        f"raw pixels, 1 shot, tim: {share} % of 1,000 episodes, about {left} s left"
+        for share, left in ((10, 45), (30, 35), (50, 25), (70, 15), (90, 5))
+    ]
+    assert paced(4, blocks=2) == []  # the rest is a matter of seconds
+
+
+def test_very_slow_heads_are_announced_after_the_first_block():
+    first = paced(0.5, blocks=1000)[0]
+    assert first == (
+        "raw pixels, 1 shot, tim: 0 % of 100,000 episodes, about 8 min 20 s left; fewer --episodes take less"
+    )
 
 
 def test_one_episode_has_no_interval_and_is_refused():
@@ -233,10 +290,16 @@ def test_a_run_beside_pixels_and_its_untrained_self(folder: Path):
         "each image once",
         "each query is answered by itself",
         HEADS["lr"].about,
-        "simclr, small",
+        "simclr; small: 3x3 stem",
         "chance gives 33",
     ]
     assert [one for one in needed if one not in said] == []
+
+
+@pytest.mark.parametrize(("name", "says"), [("conv4", "conv4: .*flattened"), ("conv4-pool", "last map averaged")])
+def test_the_card_says_of_an_encoder_what_it_says_itself(folder: Path, name: str, says: str):
+    encoder = replace(nf.load_encoder(folder / "one", device="cpu"), net=encoders.build(name, channels=3, size=16))
+    assert re.search(says, _about(encoder))
 
 
 def test_the_files_hold_the_same_numbers_and_other_protocols_stay(folder: Path):
@@ -262,7 +325,23 @@ def test_another_run_on_the_same_episodes(folder: Path):
     assert difference.mean == pytest.approx(gap.mean(), abs=1e-12) and gap.any()
     alone, _ = run(folder, "two", heads=["ncm"])
     assert alone.scores["trained encoder"][1]["ncm"].draws == other[1]["ncm"].draws
-    assert "trained encoder against" in said
+    for shots, row in mine.items():
+        best = max(row, key=lambda head: row[head].value)
+        gap = evaluation.run_differences()[str(folder / "two")][shots][best]
+        name = f"{shots} shot{'s' * (shots > 1)}, {best}, trained encoder against {folder / 'two'}"
+        assert f"{name}: {100 * gap.mean:+.2f} [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]" in said
+    score = mine[1]["ncm"]
+    assert score.low is not None and score.high is not None
+    assert f"{100 * score.value:.2f} ± {50 * (score.high - score.low):.2f}" in said
+
+
+def test_one_line_of_differences_for_each_rival_and_number_of_shots_and_all_pairs_in_the_file(folder: Path):
+    evaluation, said = run(folder, against=[folder / "two"], heads=["ncm", "lr", "nn", "ridge"])
+    assert said.count("trained encoder against") == 2 * 3  # shots, other features
+    assert said.count("encoder against") == said.count(" [")
+    stored = json.loads((folder / "one" / "few_shot.json").read_text())["results"][evaluation.card.hash]
+    assert all(len(stored["against"][str(folder / "two")][shots]) == 4 for shots in ("1", "2"))
+    assert all(len(stored["between_heads"][shots]) == 3 for shots in ("1", "2"))
 
 
 def test_the_same_protocol_against_other_runs_keeps_the_rows_that_were_there(folder: Path):
@@ -383,7 +462,7 @@ def test_the_hash_of_a_protocol_is_of_everything_but_the_name_of_the_data(folder
 def test_unbalanced_queries_and_what_transductive_heads_are_told_are_printed(folder: Path):
     evaluation, said = run(folder, heads=["ncm", "pt-map"], dirichlet=2.0, query_prior="uniform", ways=2)
     assert "not balanced: shares of the classes from Dirichlet(2.0)" in said
-    assert "pt-map see all queries of an episode at once" in said and "equally frequent" in said
+    assert "pt-map sees all queries of an episode at once" in said and "equally frequent" in said
     assert replace(evaluation.card, query_prior="unknown").hash != evaluation.card.hash
 
 

@@ -152,6 +152,9 @@ def test_a_part_reads_no_pixel() -> None:
 def test_classes_that_are_not_there() -> None:
     with pytest.raises(DataError, match=r"1 of 2 train classes are not in the data: owl \| split 'toy'"):
         TOY.part(dataset(ANIMALS[:5]), "train")
+    mine = Split("mine", ("owl", "dgo"), ("a",), ("b",))
+    with pytest.raises(DataError, match=r"1 of 2 train classes .*: dgo \(did you mean dog\?\).*those of the data are "):
+        mine.part(dataset(ANIMALS), "train")
     many = Split("many", tuple(f"c{number}" for number in range(9)), ("a",), ("b",))
     with pytest.raises(DataError, match=r"9 of 9 train classes are not in the data: c0, c1, c2, c3, c4, \.\.\."):
         many.part(dataset(ANIMALS), "train")

@@ -6,11 +6,13 @@ Shapes: T episodes, W ways, k images picked of a class, C classes in the data se
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..data.names import safe_name
 from ..errors import DataError, UsageError
 from ..randomness import uniforms
 from .listing import Episodes
@@ -39,6 +41,7 @@ class EpisodeSampler:
             queries of an episode are drawn from a symmetric Dirichlet distribution. They become whole numbers by
             largest remainders (ties: the class that comes first); what exceeds the images that a class has left after
             its shots goes to the other classes by the same rule. A class may have none.
+        names: Names of the classes by label, for messages; None: numbers.
 
     Raises:
         UsageError: Labels that are no list of whole numbers, or a number out of range.
@@ -68,6 +71,7 @@ class EpisodeSampler:
         queries: int = 15,
         seed: int = 0,
         dirichlet: float | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
         least_numbers(ways=(ways, 2), shots=(shots, 1), queries=(queries, 1))
         if dirichlet is not None and not LEAST_ALPHA <= dirichlet < np.inf:
@@ -76,7 +80,7 @@ class EpisodeSampler:
         self.ways, self.shots, self.queries, self.seed = ways, shots, queries, seed
         self.dirichlet = None if dirichlet is None else float(dirichlet)
         self.members = Members.of(labels)
-        self.members.require(ways, shots + queries, f"{shots} shots and {queries} queries")
+        self.members.require(ways, shots + queries, f"{shots} shots and {queries} queries", names)
 
     @property
     def fingerprint(self) -> str:
@@ -148,19 +152,20 @@ class Members:
         known, counts = np.unique(array, return_counts=True)
         return cls(known, counts.astype(np.int64), np.argsort(array, kind="stable").astype(np.int64))
 
-    def require(self, ways: int, images: int, purpose: str) -> None:
+    def require(self, ways: int, images: int, purpose: str, names: Sequence[str] | None = None) -> None:
         """Raises DataError where there are fewer classes than ways, or classes with fewer images."""
         if len(self.labels) < ways:
             mend = f"at most {len(self.labels)} ways, or data with more classes"
             raise DataError(f"{len(self.labels)} classes for {ways} ways", where="labels", mend=mend)
         small = np.flatnonzero(self.counts < images)
         if len(small):
-            named = ", ".join(f"{self.labels[c]} ({self.counts[c]})" for c in small[:5])
+            called = [safe_name(names[int(n)]) if names else f"label {n}" for n in self.labels[small[:5]]]
+            named = ", ".join(f"{name} ({count})" for name, count in zip(called, self.counts[small[:5]], strict=True))
             rest = ", ..." if len(small) > 5 else ""
             raise DataError(
-                f"{len(small)} of {len(self.labels)} classes have fewer than {images} images: label {named}{rest}",
-                where=f"labels: {purpose} a class",
-                mend="fewer shots or queries, or leave these classes out with Dataset.subset",
+                f"{len(small)} of {len(self.labels)} classes have fewer than {images} images: {named}{rest}",
+                where=f"{purpose} a class",
+                mend="fewer shots or queries, or leave these classes out of the data",
             )
 
     def places(self, chosen: Whole, pick: Whole) -> Whole:

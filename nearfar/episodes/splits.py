@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.names import safe_name
 from ..errors import DataError, UsageError
 from .rotations import with_rotations
 
@@ -101,7 +102,9 @@ class Split:
         labels = number[dataset.labels]
         empty = set(range(len(wanted))) - set(labels.tolist())
         if empty:
-            raise _without(f"{part} classes have no image", [wanted[label] for label in sorted(empty)], self.name)
+            raise _without(
+                f"{part} classes have no image", [wanted[label] for label in sorted(empty)], self.name, dataset.classes
+            )
         places = np.flatnonzero(labels >= 0)
         found = replace(dataset.subset(places), labels=labels[places], classes=list(wanted))
         return with_rotations(found) if self.rotations else found
@@ -115,10 +118,10 @@ class Split:
         there = Counter(classes)
         missing = [name for name in wanted if not there[name]]
         if missing:
-            raise _without(f"of {len(wanted)} {part} classes are not in the data", missing, self.name)
+            raise _without(f"of {len(wanted)} {part} classes are not in the data", missing, self.name, classes)
         twice = [name for name in wanted if there[name] > 1]
         if twice:
-            raise _without("classes share their name with another", twice, self.name)
+            raise _without("classes share their name with another", twice, self.name, classes)
 
 
 def open_split(name_or_path: str | Path) -> Split:
@@ -168,10 +171,17 @@ def _split(text: str, where: object) -> Split:
     return Split(content["name"], **parts, rotations=content.get("rotations", False), source=content.get("source", ""))
 
 
-def _without(what: str, names: list[str], split: str) -> DataError:
-    named = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+def _without(what: str, names: list[str], split: str, classes: list[str]) -> DataError:
+    there = ", ".join(map(safe_name, classes[:5])) + (", ..." if len(classes) > 5 else "")
     return DataError(
-        f"{len(names)} {what}: {named}",
+        f"{len(names)} {what}: {', '.join(_meant(name, classes) for name in names[:5])}"
+        + (", ..." if len(names) > 5 else ""),
         where=f"split {split!r}",
-        mend="data of this split, whose classes are called as in it; Dataset.classes says what they are called",
+        mend=f"give data of this split, whose classes are called as in it; those of the data are {there}",
     )
+
+
+def _meant(name: str, classes: list[str]) -> str:
+    """A name, and the one it may be a mistake for."""
+    close = [] if name in classes else difflib.get_close_matches(name, classes, n=1)
+    return safe_name(name) + (f" (did you mean {safe_name(close[0])}?)" if close else "")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +24,13 @@ of 66, 174 and 289 us in blocks of 200, for which the allocator goes to the syst
 
 @torch.no_grad()
 def predict(
-    bank: Tensor, episodes: Episodes, head: Callable[..., Tensor], *, block: int | None = None, **options: Any
+    bank: Tensor | np.ndarray,
+    episodes: Episodes,
+    head: Callable[..., Tensor],
+    *,
+    block: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
 ) -> Tensor:
     """The answer of a head to every query of every episode.
 
@@ -32,6 +39,7 @@ def predict(
         episodes: T episodes.
         head: One of `nearfar.few_shot.heads.HEADS`, or a function called in the same way.
         block: Episodes at once; None: as many as keep the features of a block small. Changes no answer.
+        progress: Called with the number of episodes done and of all: before the first block and after each.
         options: Passed on to the head. A tensor with two axes has one row for each episode.
 
     Returns:
@@ -41,7 +49,7 @@ def predict(
         UsageError: A bank of another type or shape.
         DataError: Features, or a centre among the options, that are no numbers or too large.
     """
-    check_features(bank)
+    bank = as_features(bank)
     if isinstance(options.get("centre"), Tensor):
         check_features(options["centre"][None], where="centre")
     if isinstance(head, Head) and head.prepare is not None:
@@ -54,6 +62,8 @@ def predict(
     block = block or max(1, BLOCK_VALUES.get(bank.device.type, BLOCK_VALUES["cpu"]) // (rows * bank.shape[1]))
     gathered = bank.new_empty(min(block, count) * rows, bank.shape[1])
     predicted = torch.empty(query.shape, dtype=torch.int64)
+    progress = progress or _silent
+    progress(0, count)
     for first in range(0, count, block):
         part = slice(first, first + block)
         wanted = places[part].flatten()
@@ -61,7 +71,18 @@ def predict(
         features = gathered[: len(wanted)].unflatten(0, (-1, rows))
         scores = head(features[:, :shots], labels[part], features[:, shots:], ways=episodes.ways, **_of(options, part))
         predicted[part] = scores.argmax(dim=-1).cpu()
+        progress(min(first + block, count), count)
     return predicted
+
+
+def as_features(x: Tensor | np.ndarray, *, where: str = "features") -> Tensor:
+    """Features `[N, D]` as a tensor, checked by `check_features`; an array shares its memory where torch can."""
+    if isinstance(x, np.ndarray):
+        if x.dtype.kind not in "fiub":
+            raise UsageError(f"an array of {x.dtype}", where=where, mend='numbers [N, D]: x.astype("float32")')
+        x = torch.from_numpy(np.require(x, requirements=["C", "W"]))  # torch warns of arrays that are read-only
+    check_features(x, where=where)
+    return x
 
 
 def check_features(x: Tensor, *, where: str = "features") -> None:
@@ -71,7 +92,8 @@ def check_features(x: Tensor, *, where: str = "features") -> None:
     1e18 in float32.
     """
     if x.ndim != 2 or x.dtype not in (torch.float32, torch.float64):
-        raise UsageError(f"{x.dtype} {list(x.shape)}", where=where, mend="float32 or float64 [N, D]; x.float()")
+        what = f"features are {str(x.dtype).removeprefix('torch.')} {list(x.shape)}"
+        raise UsageError(what, where=where, mend="float32 or float64 [N, D], a row an image")
     length = torch.linalg.vector_norm(x, dim=1)
     longest = torch.finfo(x.dtype).max ** 0.5 / 16
     if bool((length <= longest).all()):
@@ -88,3 +110,7 @@ def check_features(x: Tensor, *, where: str = "features") -> None:
 def _of(options: dict[str, Any], part: slice) -> dict[str, Any]:
     """The options of some episodes."""
     return {k: v[part] if isinstance(v, Tensor) and v.ndim == 2 else v for k, v in options.items()}
+
+
+def _silent(done: int, total: int) -> None:
+    """Says nothing."""

@@ -99,8 +99,11 @@ class Card:
         if not names:
             return "none: each query is answered by itself"
         told = [name for name in names if HEADS[name].uses_prior]
-        prior = f"; of how many are of each class {', '.join(told)} know: {_PRIORS[self.query_prior]}" if told else ""
-        return f"{', '.join(names)} see all queries of an episode at once{prior}"
+        knows = "knows" if len(told) == 1 else "know"
+        prior = (
+            f"; of how many are of each class {', '.join(told)} {knows}: {_PRIORS[self.query_prior]}" if told else ""
+        )
+        return f"{', '.join(names)} {'sees' if len(names) == 1 else 'see'} all queries of an episode at once{prior}"
 
 
 @dataclass(frozen=True)
@@ -138,30 +141,34 @@ class FewShotEvaluation:
         }
 
     def as_text(self) -> str:
-        """Table, warnings, paired differences and card, for the terminal."""
+        """Table, warnings, paired differences of the best head, and card, for the terminal."""
         *_, first = self.scores.values()
         rows = [["shots", "head", *self.scores]]
         for shots, heads in first.items():
             for number, head in enumerate(heads):
-                cells = [str(table[shots][head]) for table in self.scores.values()]
+                cells = [_points(table[shots][head]) for table in self.scores.values()]
                 rows.append([str(shots) if number == 0 else "", head, *cells])
         chance = f"Per cent, ± half the 95 % interval; chance gives {100 / self.card.ways:.1f}"
         chance = "\n".join([chance, *(f"warning: {told}" for told in self.warnings.values())])
-        notes = [
-            f"{_shots(shots)}, {names}: {found}"
-            for shots, row in self.head_differences().items()
-            for names, found in row.items()
+        notes = self._best_against_others()
+        paired = [
+            "Paired differences, points, with 95 % intervals; other heads are in few_shot.json",
+            *(f"  {note}" for note in notes),
         ]
-        notes += [
-            f"{self.main} against {other}, {_shots(shots)}, {head}: {found}"
-            for other, table in self.run_differences().items()
-            for shots, row in table.items()
-            for head, found in row.items()
-        ]
-        paired = ["Paired differences, episode by episode, with 95 % intervals", *(f"  {note}" for note in notes)]
         card = ["How it was measured", *(f"  {line}" for line in self.card.lines())]
         card += [f"  {name}: {about}" for name, about in self.encoders.items()]
         return "\n\n".join([_columns(rows), chance, *(["\n".join(paired)] if notes else []), "\n".join(card)])
+
+    def _best_against_others(self) -> list[str]:
+        """A line for each number of shots and other features: by how much the run is better, with its own best head."""
+        differences, lines = self.run_differences(), []
+        for shots, row in self.scores[self.main].items():
+            best = max(row, key=lambda head: row[head].value)
+            for other, table in differences.items():
+                gap = table[shots][best]
+                found = f"{100 * gap.mean:+.2f} [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]"
+                lines.append(f"{_shots(shots)}, {best}, {self.main} against {other}: {found}")
+        return lines
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the accuracies of single episodes are in `draws`."""
@@ -196,6 +203,12 @@ class FewShotEvaluation:
 
 def _shots(count: int) -> str:
     return f"{count} shot{'s' * (count > 1)}"
+
+
+def _points(score: Score) -> str:
+    """Two decimals, as few-shot results are given: `98.57 ± 0.05`."""
+    assert score.low is not None and score.high is not None
+    return f"{100 * score.value:.2f} ± {50 * (score.high - score.low):.2f}"
 
 
 def _columns(rows: list[list[str]]) -> str:

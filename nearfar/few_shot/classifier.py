@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -22,14 +20,12 @@ from ..errors import DataError, UsageError
 from ..signatures import unknown as unknown_name
 from .blocks import check_features
 from .calibration import hold_out, nearest, own_distances, strangeness, temperature
+from .checks import UNKNOWN, check_head, check_names, check_share
 from .heads import HEADS
-from .images import encoded, open_images, own_labels
+from .images import check_one_labelling, encoded, open_images, own_labels
 
 if TYPE_CHECKING:
     from ..tasks.encoder import Encoder
-
-UNKNOWN = "unknown"
-"""The answer to an image that is like none of the examples."""
 
 AUTO = 0.05
 """Share of the images of known classes that `unknown="auto"` may lose, where there are examples enough to tell."""
@@ -104,8 +100,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             y: Labels, one an image, text or whole numbers; None: those of the folder.
 
         Raises:
-            UsageError: A head or share that can't be, fewer than two classes, not one label an image, or a class with
-                the name "unknown" where `unknown` is set.
+            UsageError: A head or share that can't be, fewer than two classes, not one label an image, labels beside
+                those of the folder, or a class with the name "unknown" where `unknown` is set.
             DataError: An image of a list that cannot be read (one of a folder is left out, with a warning), a folder
                 without labels, or an encoder that gives NaN.
         """
@@ -114,7 +110,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if self.encoder_ is None:
             x, y = validate_data(self, images, y, dtype=np.float64)
             return self._learn(_rows(x), _labels(y), [str(place) for place in range(len(x))])
-        shown = open_images(images, self.encoder_, labels=y is None)
+        shown = open_images(images, self.encoder_, labels=True if y is None else None)
+        check_one_labelling(images, shown, given=y is not None)
         if not isinstance(images, Dataset) and shown.bad:
             listed = "; ".join(f"{safe_name(name)}: {reason}" for name, reason in shown.bad[:10])
             warnings.warn(f"{len(shown.bad)} examples cannot be read and are left out: {listed}", stacklevel=2)
@@ -219,7 +216,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             raise DataError(
                 f"{len(shown.bad)} images cannot be read, such as {safe_name(name)}: {reason}",
                 where=images,
-                mend="leave them out, or give `nearfar.load` of the folder, which does",
+                mend=f"give classifier.encoder_.load({str(images)!r}): it leaves them out, its .names are the others",
             )
         return encoded(shown, self.encoder_), shown.names
 
@@ -250,39 +247,6 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _share(self) -> float:
         """Largest p-value that makes an image unknown."""
         return max(AUTO, 1 / (len(self.own_) + 1)) if self.unknown == "auto" else float(self.unknown or 0)
-
-
-def check_head(name: str) -> None:
-    """Raises UsageError for an unknown head, and one whose answer to an image depends on the images beside it."""
-    fit = [one for one, head in HEADS.items() if not head.transductive and not head.needs_centre]
-    if name not in HEADS:
-        raise unknown_name("head", name, fit, where="head")
-    if name not in fit:
-        why = "needs the mean feature of other classes" if HEADS[name].needs_centre else "answers all images together"
-        raise UsageError(f"{name} {why}", where="head", mend=f"one of {', '.join(fit)}")
-
-
-def check_share(share: float | str | None, examples: int) -> None:
-    """Raises UsageError where "unknown" can't be told from the `examples` of classes with two or more."""
-    if share is None:
-        return
-    if share != "auto" and not (isinstance(share, float | int) and 0 < share < 1):
-        raise UsageError(f"unknown={share!r}", where="unknown", mend='a share in (0, 1) such as 0.05, "auto", or None')
-    needed = 2 if share == "auto" else max(2, math.ceil(1 / float(share)) - 1)
-    if examples < needed:
-        raise UsageError(
-            f"unknown={share!r} needs at least {needed} different examples, of classes with two or more; there are "
-            f"{examples}",
-            where="unknown",
-            mend="give more examples" + ("" if share == "auto" else ", or a larger share"),
-        )
-
-
-def check_names(classes: Iterable[Any], share: float | str | None) -> None:
-    """Raises UsageError where a class has the name of the answer "unknown", and that may be given."""
-    if share is not None and UNKNOWN in classes:
-        mend = "give the class another name, such as other, or leave out `unknown`"
-        raise UsageError(f'a class is called "{UNKNOWN}", and so is the answer', where="unknown", mend=mend)
 
 
 def _labels(labels: Any) -> np.ndarray:

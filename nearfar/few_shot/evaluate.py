@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..episodes import Episodes
 from ..errors import UsageError
 from ..evaluation.protocol import Difference, Score, paired_difference, student_interval
 from ..signatures import unknown
-from .blocks import predict
+from .blocks import as_features, predict
 from .heads import HEADS
 
 COVERS = (
@@ -25,24 +26,26 @@ PRIORS = ("unknown", "uniform")
 
 
 def evaluate_episodes(
-    bank: Tensor,
+    bank: Tensor | np.ndarray,
     episodes: Episodes,
     heads: Sequence[str],
     *,
     query_prior: str | Tensor = "unknown",
-    centre: Tensor | None = None,
+    centre: Tensor | np.ndarray | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Score]:
     """Mean over episodes of the share of right answers in each, for each head, on the same episodes.
 
     Args:
-        bank: Features `[N, D]`; the episodes' places are its rows.
+        bank: Features float32 or float64 `[N, D]`, a tensor or an array; the episodes' places are its rows.
         episodes: T >= 2 episodes.
         heads: Names of `nearfar.few_shot.HEADS`.
         query_prior: What transductive heads are told of the classes of the queries: "unknown", "uniform", or shares
             `[T, ways]`. Telling them is giving away a part of the answer.
         centre: Mean feature of the training classes `[D]`, for the heads that need it.
         options: Head -> its keyword options.
+        progress: Called with the head, the number of episodes done, and of all, again and again.
 
     Returns:
         Head -> score; `Score.draws` holds the accuracy of each episode, for `paired_difference`.
@@ -62,14 +65,15 @@ def evaluate_episodes(
         raise unknown("query prior", query_prior, PRIORS, where="query_prior")
     if len(episodes) < 2:
         raise UsageError(f"{len(episodes)} episodes", where="episodes", mend="two or more; 10,000 give ± 0.2 points")
-    scores = {}
+    bank, scores = as_features(bank), {}
     for name in heads:
         given = dict((options or {}).get(name, {}))
         if HEADS[name].uses_prior:
             given["query_prior"] = query_prior
         if HEADS[name].needs_centre:
-            given["centre"] = centre
-        right = predict(bank, episodes, HEADS[name], **given).numpy() == episodes.query_label
+            given["centre"] = torch.as_tensor(centre)
+        counting = None if progress is None else partial(progress, name)
+        right = predict(bank, episodes, HEADS[name], progress=counting, **given).numpy() == episodes.query_label
         draws = right.mean(axis=1)
         low, high = student_interval(draws)
         told = f"; {', '.join(f'{key}={value}' for key, value in given.items() if key != 'centre')}"

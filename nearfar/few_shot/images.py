@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 KINDS = "a folder, a list of paths or Pillow images, or uint8 arrays [N, h, w, C] or [N, C, h, w]"
 
 
-def open_images(images: Any, encoder: Encoder, *, labels: bool = False) -> Dataset | Pictures:
+def open_images(images: Any, encoder: Encoder, *, labels: bool | None = False) -> Dataset | Pictures:
     """Whatever stands for images, ready to be encoded.
 
     Args:
         images: A `Dataset`; a path or name that `nearfar.load` reads; one image, as a path or a Pillow image; or many,
             see `Pictures`.
         encoder: What will read them.
-        labels: True where the source has to have labels.
+        labels: True where the source has to have labels, False where none are taken, None where they are if evident.
 
     Raises:
         UsageError: Nothing, or something else.
@@ -50,10 +50,21 @@ def open_images(images: Any, encoder: Encoder, *, labels: bool = False) -> Datas
         images = [images]
     elif isinstance(images, Image.Image):
         images = [images]
+    _check_stack(images)
     items = list(images) if isinstance(images, Iterable) else []
     if not items:
         raise UsageError(f"no images: {images!r}"[:200], where="images", mend=f"give {KINDS}")
     return Pictures(items, encoder.channels, store_size(encoder.transform.size))
+
+
+def check_one_labelling(images: Any, shown: Dataset | Pictures, *, given: bool) -> None:
+    """Raises UsageError where labels are given for a folder (or another source) that has its own."""
+    if given and not isinstance(images, Dataset) and isinstance(shown, Dataset) and shown.classes is not None:
+        raise UsageError(
+            f"labels are given, and {images} has its own, {', '.join(map(safe_name, shown.classes[:3]))}, ...",
+            where="labels",
+            mend="leave out the labels, or give a list of paths",
+        )
 
 
 def own_labels(shown: Dataset | Pictures) -> np.ndarray:
@@ -128,6 +139,21 @@ class Pictures:
         else:
             array = with_channels(_pixels(np.asarray(item), place), self.channels)
         return np.ascontiguousarray(fit(array, self.side).transpose(2, 0, 1))
+
+
+def _check_stack(images: Any) -> None:
+    """Raises UsageError for an array that is no batch of images, or may be one image as well as many."""
+    if not isinstance(images, np.ndarray | Tensor) or images.ndim == 4:
+        return
+    shape = list(images.shape)
+    what = f"an array {str(images.dtype).removeprefix('torch.')} {shape}"
+    if len(shape) == 3 and 0 not in shape:
+        if shape[0] != 3 and shape[2] not in (1, 3, 4):
+            return  # grey images [N, h, w], or one [1, h, w]
+        mend = "for one image give x[None], for many grey ones x[..., None], which is [N, h, w, 1]"
+        raise UsageError(f"{what} may be one image or many grey ones", where="images", mend=mend)
+    mend = "for one grey image give x[None, ..., None]" if len(shape) == 2 else f"give {KINDS}"
+    raise UsageError(f"{what} is no batch of images", where="images", mend=mend)
 
 
 def _pixels(array: np.ndarray, place: int) -> np.ndarray:

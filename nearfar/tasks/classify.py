@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ..data import Dataset, duplicates_across, load, safe_name
-from ..errors import UsageError
-from ..few_shot.classifier import UNKNOWN, Answers, FewShotClassifier, check_head, check_names
+from ..data.folder import list_folder
+from ..errors import DataError, UsageError
+from ..few_shot.checks import UNKNOWN, check_head, check_names
+from ..few_shot.classifier import Answers, FewShotClassifier
 from ..runs.atomic import disk_errors, replace
 from .build import store_size
 from .encoder import Encoder, load_encoder
@@ -50,19 +52,22 @@ def classify(
         The file.
 
     Raises:
-        UsageError: An unknown head, a share that can't be, or a class with the name "unknown" beside a share.
+        UsageError: A file that is no `.csv`, lies in the run folder or is one of the inputs; an unknown head, a share
+            that can't be, or a class with the name "unknown" beside a share.
         DataError: No photos, examples without labels or of one class, or an encoder that gives NaN.
     """
     check_head(head)
+    _check_table(Path(out), Path(run), (support, photos))
     share = _share(unknown)
     with disk_errors(Path(out)):
         Path(out).parent.mkdir(parents=True, exist_ok=True)
     encoder = load_encoder(run, device=device)
+    about_folders = _about_folders(Path(support))
     examples = encoder.load(support, labels=True)
     check_names(examples.classes or (), share)
     classifier = FewShotClassifier(encoder, head=head, unknown=share).fit(examples)
     asked = _photos(photos, encoder)
-    for warning in [*_about_examples(classifier, examples), *_about_overlap(examples, asked)]:
+    for warning in [*about_folders, *_about_examples(classifier, examples), *_about_overlap(examples, asked)]:
         say(f"warning: {warning}")
     answers = classifier.answer(asked)
     rows = _rows(classifier, examples, asked, answers)
@@ -70,12 +75,25 @@ def classify(
         replace(Path(out), lambda part: _write(part, rows))
     for line in _summary(classifier, rows, asked):
         say(line)
-    say(f"\nwrote {out}: {len(asked):,} labels" + (f", {len(asked.bad)} unreadable" if asked.bad else ""))
+    say(f"\nwrote {out}: {_counted(len(asked), 'label')}" + (f", {len(asked.bad)} unreadable" if asked.bad else ""))
     say(
         f"next: sort {out} by probability, look at the least certain, put some of them into the right folders of "
         f"{support}, and give the same command again"
     )
     return Path(out)
+
+
+def _check_table(out: Path, run: Path, inputs: tuple[str | Path, ...]) -> None:
+    """Raises UsageError where the table would replace what is no table."""
+    if out.is_dir():
+        raise UsageError("this is a folder", where=f"--out {out}", mend=f"name a file in it: {out / 'labels.csv'}")
+    if out.suffix.lower() != ".csv":
+        mend = f"give a name that ends in .csv, such as {out.with_suffix('.csv')}"
+        raise UsageError("the table is a CSV file, and this is no name of one", where=f"--out {out}", mend=mend)
+    if out.resolve().is_relative_to(run.resolve()):
+        raise UsageError("this is inside the run folder", where=f"--out {out}", mend="write the table somewhere else")
+    if out.resolve() in [Path(one).resolve() for one in inputs]:
+        raise UsageError("this is the list that is read", where=f"--out {out}", mend="choose another name")
 
 
 def _share(unknown: float | str | None) -> float | str | None:
@@ -90,6 +108,36 @@ def _photos(photos: str | Path, encoder: Encoder) -> Dataset:
     """All that can be read, however few: what cannot has its row."""
     size, channels = store_size(encoder.transform.size), encoder.channels
     return load(photos, size=size, channels=channels, labels=False, max_bad=2**62)
+
+
+def _about_folders(support: Path) -> list[str]:
+    """Class folders that are not what they look like.
+
+    Raises:
+        DataError: Images beside the class folders.
+    """
+    names = sorted(name for name, _, _ in list_folder(support).images) if support.is_dir() else []
+    loose, sorted_in = (
+        [name for name in names if "/" not in name],
+        {name.split("/")[0] for name in names if "/" in name},
+    )
+    if loose and sorted_in:
+        raise DataError(
+            f"{_counted(len(loose), 'image')} beside the class folders: {_some(loose)}",
+            where=support,
+            mend="move it into the folder of its class, or out" if len(loose) == 1 else "move them into class folders",
+        )
+    if not sorted_in:
+        return []
+    told = []
+    folders = {one.name for one in support.iterdir() if one.is_dir() and not one.name.startswith(".")}
+    if empty := sorted(folders - sorted_in):
+        told.append(f"no images in {_some(empty)}: {'these are' if len(empty) > 1 else 'it is'} left out")
+    if deep := [name for name in names if name.count("/") > 1]:
+        inner, outer = deep[0].rpartition("/")[0], deep[0].split("/")[0]
+        more = f"{_counted(len(deep), 'example')} {'lies' if len(deep) == 1 else 'lie'} deeper than in a class folder"
+        told.append(f"{more}: those of {safe_name(inner)} are taken for the class {safe_name(outer)}")
+    return told
 
 
 def _about_examples(classifier: FewShotClassifier, examples: Dataset) -> list[str]:
@@ -108,7 +156,8 @@ def _about_examples(classifier: FewShotClassifier, examples: Dataset) -> list[st
             f"{safe_name(one)} and {safe_name(other)} look alike: {mistaken} of {count} examples of "
             f"{safe_name(one)}, held out, were taken for {safe_name(other)}"
         )
-    return told + ([f"and {len(alike) - NAMED} more pairs of classes"] if len(alike) > NAMED else [])
+    more = len(alike) - NAMED
+    return told + ([f"and {_counted(more, 'more pair')} of classes that look alike"] if more > 0 else [])
 
 
 def _about_copies(examples: Dataset) -> list[str]:
@@ -176,11 +225,21 @@ def _summary(classifier: FewShotClassifier, rows: list[tuple[str, ...]], asked: 
     given = [row[1] for row in rows]
     counts = np.bincount(classifier.labels_).tolist()
     right, held = int(np.trace(classifier.confusion_)), int(classifier.confusion_.sum())
-    lines = [f"of {held} examples, held out in turn, {right} were told right"] if held else []
+    lines = [f"{right} of {_counted(held, 'example')}, held out in turn, told right"] if held else []
     width = max(len(safe_name(str(name))) for name in [*classifier.classes_, UNKNOWN])
     for name, count in zip(classifier.classes_, counts, strict=True):
         text = safe_name(str(name))
-        lines.append(f"  {text:{width}}  {given.count(text):,} photos  ({count} example{'s' * (count != 1)})")
+        lines.append(f"  {text:{width}}  {_counted(given.count(text), 'photo')}  ({_counted(count, 'example')})")
     if classifier.unknown is not None:
-        lines.append(f"  {UNKNOWN:{width}}  {given.count(UNKNOWN):,} photos")
-    return [f"{len(asked):,} photos, {len(classifier.classes_)} classes", *lines]
+        lines.append(f"  {UNKNOWN:{width}}  {_counted(given.count(UNKNOWN), 'photo')}")
+    return [f"{_counted(len(asked), 'photo')}, {len(classifier.classes_)} classes", *lines]
+
+
+def _counted(count: int, what: str) -> str:
+    """`1 photo`, `2 photos`."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def _some(names: list[str]) -> str:
+    """The first of them, harmless."""
+    return ", ".join(map(safe_name, names[:NAMED])) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

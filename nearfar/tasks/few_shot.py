@@ -10,14 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import Dataset, safe_name
+from ..data import Dataset
 from ..data.scan import cache_folder
+from ..encoders import Net
 from ..episodes import Episodes, EpisodeSampler, Split, open_split, stored
 from ..errors import DataError, UsageError
 from ..evaluation.protocol import Score
 from ..few_shot.card import Card, FewShotEvaluation
 from ..few_shot.evaluate import PRIORS, check_heads, evaluate_episodes, with_views
 from ..few_shot.heads import HEADS
+from ..few_shot.pace import Pace
 from ..few_shot.record import with_earlier, with_earlier_draws
 from ..runs import Run
 from ..runs.atomic import disk_errors, read_json
@@ -99,11 +101,7 @@ def evaluate_few_shot(
     warnings = {name: told for name, told in found.items() if told}
     for told in warnings.values():
         say(f"warning: {told}")
-    _enough(material.asked, max(shots) + queries, where=data)
-    lists = {
-        count: _list(material.asked, count, ways=ways, queries=queries, seed=seed, dirichlet=dirichlet, many=episodes)
-        for count in shots
-    }
+    lists = _lists(material.asked, shots, ways=ways, queries=queries, seed=seed, dirichlet=dirichlet, many=episodes)
     card = Card(
         data=str(data), fingerprint=material.asked.fingerprint, split=known and known.name,
         split_fingerprint=known and known.fingerprint, part=part if known else None,
@@ -113,12 +111,15 @@ def evaluate_few_shot(
         support_views=support_views, query_views=query_views,
     )  # fmt: skip
     say(f"{card.images:,} images of {card.classes} classes, {episodes:,} episodes for each number of shots: {PIXELS}")
-    scores = {} if support_views or query_views else {PIXELS: _scores(material, lists, card, by_pixels=True)}
+    scores = {}
+    if not (support_views or query_views):
+        scores[PIXELS] = _scores(material, lists, card, PIXELS, say, by_pixels=True)
     say(f"{UNTRAINED}, then {', '.join([*rivals, TRAINED])}")
-    scores[UNTRAINED] = _scores(material.by(encoder.untrained()), lists, card)
+    scores[UNTRAINED] = _scores(material.by(encoder.untrained()), lists, card, UNTRAINED, say)
     for name, rival in rivals.items():
-        scores[name] = _scores(_same(Material.of(rival, data, known, part, heads), material, name), lists, card)
-    scores[TRAINED] = _scores(material, lists, card)
+        same = _same(Material.of(rival, data, known, part, heads), material, name)
+        scores[name] = _scores(same, lists, card, name, say)
+    scores[TRAINED] = _scores(material, lists, card, TRAINED, say)
     about = {name: _about(one) for name, one in {**rivals, TRAINED: encoder}.items()}
     evaluation = FewShotEvaluation(card, scores, about, main=TRAINED, warnings=warnings)
     say(evaluation.as_text())
@@ -213,29 +214,21 @@ def _check(heads: Sequence[str], shots: Sequence[int], query_prior: str, most: i
         raise UsageError("a number of views out of range", where="views", mend="0 to 100")
 
 
-def _enough(asked: Dataset, needed: int, *, where: object) -> None:
-    """Raises DataError, with the names of the classes, where some have fewer images than an episode needs."""
-    assert asked.labels is not None
-    counts = np.bincount(asked.labels, minlength=len(asked.classes or ())).tolist()
-    small = [f"{safe_name(name)} ({n})" for name, n in zip(asked.classes or (), counts, strict=True) if n < needed]
-    if small:
-        raise DataError(
-            f"{len(small)} of {len(counts)} classes have fewer than {needed} images: {', '.join(small[:5])}"
-            + (", ..." if len(small) > 5 else ""),
-            where=where,
-            mend="fewer --shots or --queries, or leave these classes out",
-        )
-
-
-def _list(
-    asked: Dataset, shots: int, *, ways: int, queries: int, seed: int, dirichlet: float | None, many: int
-) -> Episodes:
-    """The stored list of episodes: the same for every run, since it depends on images, labels and settings alone."""
+def _lists(
+    asked: Dataset, shots: Sequence[int], *, queries: int, seed: int, dirichlet: float | None, ways: int, many: int
+) -> dict[int, Episodes]:
+    """Shots -> stored list of episodes, the same for every run: it depends on images, labels and settings alone."""
     assert asked.labels is not None
     if many < 2:
         raise UsageError(f"{many} episodes", where="episodes", mend="two or more; 10,000 give ± 0.2 points")
-    sampler = EpisodeSampler(asked.labels, ways=ways, shots=shots, queries=queries, seed=seed, dirichlet=dirichlet)
-    return stored(cache_folder(None) / "episodes", sampler, many, data=asked.fingerprint)
+    samplers = {
+        count: EpisodeSampler(
+            asked.labels, ways=ways, shots=count, queries=queries, seed=seed, dirichlet=dirichlet, names=asked.classes
+        )
+        for count in sorted(shots, reverse=True)  # where images are too few, the error is about the most shots
+    }
+    folder = cache_folder(None) / "episodes"
+    return {count: stored(folder, samplers[count], many, data=asked.fingerprint) for count in shots}
 
 
 def _same(other: Material, material: Material, name: str) -> Material:
@@ -244,7 +237,15 @@ def _same(other: Material, material: Material, name: str) -> Material:
     return other
 
 
-def _scores(material: Material, lists: dict[int, Episodes], card: Card, *, by_pixels: bool = False) -> Table:
+def _scores(
+    material: Material,
+    lists: dict[int, Episodes],
+    card: Card,
+    name: str,
+    say: Callable[[str], None],
+    *,
+    by_pixels: bool = False,
+) -> Table:
     """Shots -> head -> score."""
 
     def encode(dataset: Dataset) -> Tensor:
@@ -256,16 +257,20 @@ def _scores(material: Material, lists: dict[int, Episodes], card: Card, *, by_pi
     table = {}
     for shots, episodes in lists.items():
         rows, seen = with_views(bank, episodes, support=card.support_views, query=card.query_views)
-        table[shots] = evaluate_episodes(rows, seen, list(card.heads), query_prior=card.query_prior, centre=centre)
+        pace = Pace(f"{name}, {shots} shot{'s' * (shots > 1)}", say)
+        table[shots] = evaluate_episodes(
+            rows, seen, list(card.heads), query_prior=card.query_prior, centre=centre, progress=pace
+        )
     return table
 
 
 def _about(encoder: Encoder) -> str:
     """Encoder and input, in words."""
     settings, crop = Run.open(encoder.run).settings, encoder.transform
+    assert isinstance(encoder.net, Net), "an encoder without a description"
     return (
-        f"{encoder.run}: {settings['method']}, {settings['encoder']}, features of the last map averaged; centre crop "
-        f"of {crop.size} px, mean {crop.mean}, std {crop.std}"
+        f"{encoder.run}: {settings['method']}; {encoder.net.describe()}; its last map is averaged over what places "
+        f"it has; centre crop of {crop.size} px, mean {crop.mean}, std {crop.std}"
     )
 
 

@@ -168,7 +168,12 @@ def _sampler(settings: TrainSettings, method: Method, dataset: Dataset, samples:
             mend="leave --batch out; --ways, --shots, --queries and --tasks make the step",
         )
     return EpisodeSampler(
-        dataset.labels[samples], ways=shape.ways, shots=shape.shots, queries=shape.queries, seed=settings.seed
+        dataset.labels[samples],
+        ways=shape.ways,
+        shots=shape.shots,
+        queries=shape.queries,
+        seed=settings.seed,
+        names=dataset.classes,
     )
 
 
