@@ -75,7 +75,7 @@ def evaluation():
 
 def test_report_of_hardly_anything(tmp_path):
     empty = page(tmp_path, run={})
-    assert "No labels were given" in empty.text and "What made this" in empty.text
+    assert "Accuracy was not measured here" in empty.text and "What made this" in empty.text
     assert not [tag for tag, _ in empty.tags if tag == "svg"]
 
 

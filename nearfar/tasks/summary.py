@@ -49,9 +49,19 @@ def pixels(encoder: Encoder, dataset: Dataset) -> Tensor:
 
 
 def finish(
-    run: Run, encoder: Encoder, dataset: Dataset, samples: np.ndarray, held: np.ndarray, say: Callable[[str], None]
+    run: Run,
+    encoder: Encoder,
+    dataset: Dataset,
+    samples: np.ndarray,
+    held: np.ndarray,
+    say: Callable[[str], None],
+    *,
+    watched: Dataset | None = None,
 ) -> None:
-    """Measures on the held-out part where there are labels, writes `report.html` and says what can be done next."""
+    """Measures on the held-out part where there are labels, writes `report.html` and says what can be done next.
+
+    Look-alikes are shown among images that were not trained on: those watched (classes of validation) or held out.
+    """
     evaluation = None
     if (
         dataset.labels is not None
@@ -62,7 +72,8 @@ def finish(
         evaluation = side_by_side(encoder, learn, dataset.subset(held), say, seed=run.settings["seed"])
         run.write_json("evaluation.json", evaluation.as_dict())
         say(evaluation.as_text())
-    report(run, evaluation, neighbours(encoder, dataset.subset(held if len(held) >= 12 else samples)))
+    shown = watched if watched is not None else dataset.subset(held if len(held) >= 12 else samples)
+    report(run, evaluation, neighbours(encoder, shown))
     say(f"\nwrote {run.path / 'report.html'}, {run.path / 'encoder.safetensors'}\nnext:")
     for command in next_commands(run):
         say(f"  {command}")
@@ -76,6 +87,7 @@ def next_commands(run: Run) -> list[str]:
     return [
         f"nearfar evaluate {run.path} LABELLED_FOLDER",
         f"nearfar embed {run.path} {data} --out {run.path / 'embeddings.parquet'}",
+        f"nearfar classify {run.path} EXAMPLES PHOTOS --out labels.csv",
     ]
 
 

@@ -100,7 +100,7 @@ def _run(job: Job, run: Run, line: Line, say: Callable[[str], None]) -> None:
         )()  # fmt: skip
     if rank() == 0:
         run.replace("encoder.safetensors", lambda path: write_tensors(path, model.encoder.state_dict()))
-        finish(run, encoder, job.dataset, job.plan.samples, job.held, say)
+        finish(run, encoder, job.dataset, job.plan.samples, job.held, say, watched=job.watched)
 
 
 def _silent(*_: object) -> None:
