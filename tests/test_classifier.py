@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,8 @@ from nearfar.data import load
 from nearfar.errors import DataError, IntegrityError, UsageError
 from nearfar.few_shot import HEADS
 from nearfar.few_shot.calibration import first_of, hold_out, own_distances, strangeness, temperature
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 ALONE = [name for name, head in HEADS.items() if not head.transductive and not head.needs_centre]
 
@@ -301,16 +302,8 @@ def test_cross_validation_and_cloning_work():
 # Images
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Decoded images go where only these tests look."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NEARFAR_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(own_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run, examples in class folders, and photos."""
     root = tmp_path_factory.mktemp("classifier")
     untrained_run(root / "run")

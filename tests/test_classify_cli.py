@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +17,8 @@ from nearfar import FewShotClassifier
 from nearfar.cli import main
 from nearfar.errors import DataError, UsageError
 
+pytestmark = pytest.mark.usefixtures("own_cache")
 COLUMNS = ["path", "label", "probability", "second", "second_probability", "nearest_example", "note"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Lists of episodes and decoded images go where only these tests look."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NEARFAR_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture

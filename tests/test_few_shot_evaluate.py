@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,8 @@ from nearfar.few_shot.evaluate import between_heads, with_views
 from nearfar.few_shot.pace import Pace
 from nearfar.few_shot.record import with_earlier_draws
 from nearfar.tasks.few_shot import Material, _about
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def blobs(classes: int = 8, each: int = 30, width: int = 6, *, noise: float = 1.5) -> tuple[torch.Tensor, np.ndarray]:
@@ -240,16 +241,8 @@ def test_supports_become_their_views_and_queries_averages():
     assert torch.equal(plain[:240], bank[0]) and same is episodes
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Lists of episodes and decoded images go where only these tests look."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NEARFAR_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(own_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs and labelled images of four classes."""
     root = tmp_path_factory.mktemp("few_shot")
     untrained_run(root / "one", seed=0)
