@@ -219,6 +219,7 @@ def _one_of_two(rank: int, name: str, folder: str) -> None:
         model.after_step(0.5)
         found.append((loss.detach(), [p.grad for p in model.parameters() if p.requires_grad]))
     torch.save(found, f"{folder}/found{rank}.pt")
+    dist.barrier()  # one that leaves while the other still talks to it may abort in gloo's threads
     dist.destroy_process_group()
 
 
