@@ -42,7 +42,7 @@ def main() -> None:
     encoder = nf.load_encoder(asked.run, device="cpu", precision="fp32")
     test = encoder.load("digits:test", labels=True)
     labels, start = np.asarray(test.labels), time.perf_counter()
-    banks = {"encoder": encoder(test).numpy(), "raw pixels": np.asarray(test.images).reshape(len(labels), -1) / 255.0}
+    banks = {"encoder": encoder(test).numpy(), "raw pixels": np.asarray(test.inputs).reshape(len(labels), -1) / 255.0}
     scores = {name: {each: measured(bank, labels, each) for each in EXAMPLES} for name, bank in banks.items()}
     write_json(
         asked.out,

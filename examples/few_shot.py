@@ -23,7 +23,7 @@ def main() -> None:
     nf.evaluate_few_shot(run, "digits:test", heads=("lr", "ncm", "nn"))
 
     digits = nf.load("digits:test", size=28)
-    images, labels = np.asarray(digits.images), np.asarray(digits.labels)
+    images, labels = np.asarray(digits.inputs), np.asarray(digits.labels)
     places = [np.flatnonzero(labels == digit) for digit in range(10)]
     examples, others = (np.concatenate([place[part] for place in places]) for part in (slice(5), slice(5, None)))
     classifier = nf.FewShotClassifier(run, unknown="auto").fit(images[examples], labels[examples])

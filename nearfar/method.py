@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Protocol
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .encoders.chunks import encode_in_chunks
+from .encoders.towers import tower
 from .episode import Shape
 from .errors import UsageError
 from .similarity import Similarity
@@ -29,12 +30,15 @@ class Batch:
     """What the loader hands over. Nothing random is in it: randomness is addressed by (seed, epoch, ids).
 
     Args:
-        inputs: uint8 images `[B, C, H, W]`; each image fills the top left corner of its canvas.
-        sizes: Height and width of the valid part of each canvas, int64 `[B, 2]`.
+        inputs: What is looked at, each sample at the beginning of its canvas: uint8 images `[B, C, H, W]`, sound int16
+            `[B, 1, samples]`, tokens of sentences int `[B, S, L]`, sequences float32 `[B, T, ...]`.
+        sizes: How much of each canvas is filled, int64: height and width `[B, 2]`, samples or steps `[B, 1]`, tokens
+            of each sentence `[B, S]`.
         ids: Number of each sample in its data set, int64 `[B]`.
         labels: Class of each sample, int64 `[B]`, or None.
         seed: Seed of the run.
         epoch: Epoch, from 0; of an episodic run the step, since an image may be in many episodes of an epoch.
+        columns: What else belongs to the samples: name -> (inputs, sizes).
     """
 
     inputs: Tensor
@@ -43,6 +47,12 @@ class Batch:
     labels: Tensor | None = None
     seed: int = 0
     epoch: int = 0
+    columns: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def of(self, column: str) -> Batch:
+        """The same samples with another column as their inputs."""
+        inputs, sizes = self.columns[column]
+        return replace(self, inputs=inputs, sizes=sizes)
 
     def to(self, device: torch.device) -> Batch:
         """Ids and labels on a device; inputs and sizes stay where views are drawn."""
@@ -100,7 +110,8 @@ class Extract:
     """The third part: what is compared.
 
     Args:
-        head: Feature maps of one view -> embeddings `[B, D]` (or `[B, cells, D]`). A teacher has its own copy.
+        head: Feature maps of one view -> embeddings `[B, D]` (or `[B, cells, D]`). A teacher has its own copy. `Towers`
+            where views have heads of their own.
         pair: `(online, slow, batch, memory) -> list[Pairs]`. `online` holds the embeddings of the views that the
             trained network sees, `slow` those of the teacher, the same list where there is no teacher. An `nn.Module`
             where it has weights (predictors, prototypes).
@@ -138,7 +149,8 @@ class Method:
 
     Args:
         views: `Batch -> list` of float tensors, one a view.
-        encoder: View -> list of feature maps `[B, C, h, w]` or vectors `[B, C]`, deepest last.
+        encoder: View -> list of feature maps `[B, C, h, w]` or vectors `[B, C]`, deepest last. `Towers` where views
+            have encoders of their own.
         extract: Embeddings and pairs.
         similarity: See `nearfar.similarity`. A tuple where a method makes several comparisons, one for each of them.
         loss: `(Pairs, Similarity) -> scalar`; an `nn.Module` where it has weights (a learned temperature). A tuple as
@@ -240,12 +252,14 @@ class Contrast(nn.Module):
     def _encode(
         self, encoder: nn.Module, head: nn.Module, views: list[Tensor], numbers: tuple[int, ...] | None
     ) -> list[Tensor]:
-        """One pass for neighbouring views of one shape, so that batch statistics are over all of them."""
+        """One pass for neighbouring views of one shape and network, so that batch statistics are over all of them."""
         embeddings: list[Tensor] = []
-        picked = views if numbers is None else [views[n] for n in numbers]
-        for _, group in groupby(picked, key=lambda view: view.shape):
-            same = list(group)
-            output = head(encode_in_chunks(encoder, torch.cat(same), self.chunk and self.chunk * len(same)))
+        chosen = [
+            (views[n], tower(encoder, n), tower(head, n)) for n in (range(len(views)) if numbers is None else numbers)
+        ]
+        for _, group in groupby(chosen, key=lambda one: (one[0].shape, id(one[1]), id(one[2]))):
+            same, nets, heads = zip(*group, strict=True)
+            output = heads[0](encode_in_chunks(nets[0], torch.cat(same), self.chunk and self.chunk * len(same)))
             output = output if output.dtype == torch.float64 else output.float()
             embeddings += output.chunk(len(same))
         return embeddings

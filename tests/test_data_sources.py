@@ -442,7 +442,7 @@ def test_digits_and_their_parts() -> None:
     assert (len(train), len(test), len(scan("digits"))) == (4000, 1000, 5000)
     assert not set(train.names) & set(test.names)
     assert test.labels is not None and np.bincount(test.labels).tolist() == [TEST_PER_CLASS] * 10
-    assert train.images.shape == (4000, 1, 28, 28)
+    assert train.inputs.shape == (4000, 1, 28, 28)
     refused(DataError, "digits:val", "digits:train")
 
 

@@ -70,17 +70,17 @@ def test_a_damaged_cache_is_made_again(tmp_path, cache) -> None:
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     after = load(tmp_path, size=16)
     assert np.array_equal(before.hashes, after.hashes)
-    assert after.images.shape == (3, 3, 16, 16)
+    assert after.inputs.shape == (3, 3, 16, 16)
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "I;16", "LA"])
 def test_grey_images_have_one_channel(tmp_path, mode: str) -> None:
     picture = Image.fromarray(np.full((8, 8), 999, np.uint16)) if mode == "I;16" else photo(8, 8).convert(mode)
     write(tmp_path / "a.png", picture)
-    assert load(tmp_path, size=8).images.shape == (1, 1, 8, 8)
-    assert load(tmp_path, size=8, channels=3).images.shape == (1, 3, 8, 8)
+    assert load(tmp_path, size=8).inputs.shape == (1, 1, 8, 8)
+    assert load(tmp_path, size=8, channels=3).inputs.shape == (1, 3, 8, 8)
     write(tmp_path / "b.png", photo(8, 8))
-    assert load(tmp_path, size=8).images.shape == (2, 3, 8, 8)
+    assert load(tmp_path, size=8).inputs.shape == (2, 3, 8, 8)
 
 
 def test_D16_duplicates_across_parts(tmp_path) -> None:
@@ -108,11 +108,11 @@ def test_D3_D4_D5_bad_files_are_left_out_and_listed(tmp_path) -> None:
     for name, data in bad.items():
         (tmp_path / "data" / name).write_bytes(data)
     found = load(tmp_path / "data", size=32)
-    assert len(found) == 9 and len(found.images) == 9
+    assert len(found) == 9 and len(found.inputs) == 9
     assert [name for name, _ in found.bad] == list(bad)
     reasons = ["empty", "not an image (HTML)", "not an image (text)", "truncated", "damaged"]
     assert all(reason.startswith(start) for (_, reason), start in zip(found.bad, reasons, strict=True))
-    for name, image, (height, width) in zip(found.names, np.asarray(found.images), found.sizes, strict=True):
+    for name, image, (height, width) in zip(found.names, np.asarray(found.inputs), found.sizes, strict=True):
         expected = decode(tmp_path / "data" / name, channels=3, long_side=32)
         assert np.array_equal(image[:, :height, :width], expected)
         assert not image[:, height:].any() and not image[:, :, width:].any()
@@ -169,7 +169,7 @@ def test_D14_files_that_vanish_or_change_between_scan_and_build(tmp_path, monkey
     assert len(found) == 8
     place = found.names.index("007.png")
     assert found.sizes[place].tolist() == [43, 64]
-    assert np.array_equal(found.images[place, :, :43], decode(tmp_path / "007.png", channels=3, long_side=64))
+    assert np.array_equal(found.inputs[place, :, :43], decode(tmp_path / "007.png", channels=3, long_side=64))
 
 
 # store
@@ -183,14 +183,14 @@ def test_canvas_is_no_larger_than_needed(tmp_path, sizes: list, size: int, canva
     for number, shape in enumerate(sizes):
         write(tmp_path / f"{number}.png", photo(*shape))
     found = load(tmp_path, size=size)
-    assert found.images.shape == (len(sizes), 3, canvas, canvas)
+    assert found.inputs.shape == (len(sizes), 3, canvas, canvas)
     assert found.sizes.max() == canvas
 
 
 def test_same_result_for_any_number_of_threads(tmp_path, tmp_path_factory) -> None:
     good_folder(tmp_path, 20)
     parts = [load(tmp_path, size=16, threads=n, cache=tmp_path_factory.mktemp("c")) for n in (1, 4)]
-    assert np.array_equal(parts[0].images, parts[1].images)
+    assert np.array_equal(parts[0].inputs, parts[1].inputs)
     assert parts[0].fingerprint == parts[1].fingerprint
 
 
@@ -244,7 +244,7 @@ def test_a_killed_build_goes_on_where_it_was(tmp_path, tmp_path_factory, monkeyp
     assert len(decoded) == 29 - 16
     monkeypatch.setattr(store_module, "_decode", count)
     fresh = load(tmp_path, size=24, cache=tmp_path_factory.mktemp("fresh"))
-    assert np.array_equal(resumed.images, fresh.images)
+    assert np.array_equal(resumed.inputs, fresh.inputs)
     assert (resumed.names, resumed.bad, resumed.fingerprint) == (fresh.names, fresh.bad, fresh.fingerprint)
     assert not list((cache / "stores").glob("*.building"))
 
@@ -316,9 +316,9 @@ def test_batches(classes) -> None:
     assert batch.labels.tolist() == [0, 2]
     assert batch.sizes.tolist() == [[12, 16]] * 2
     assert (batch.seed, batch.epoch) == (3, 2)
-    assert np.array_equal(batch.inputs[1].numpy(), classes.images[25])
+    assert np.array_equal(batch.inputs[1].numpy(), classes.inputs[25])
     batch.inputs.zero_()
-    assert classes.images[5].any()
+    assert classes.inputs[5].any()
 
 
 def test_a_subset_keeps_ids_and_copies_nothing(classes) -> None:
@@ -326,10 +326,10 @@ def test_a_subset_keeps_ids_and_copies_nothing(classes) -> None:
     assert part.ids.tolist() == [3, 20, 3]
     assert part.names == ["cat/3.png", "owl/0.png", "cat/3.png"]
     assert part.batch([1]).ids.tolist() == [20]
-    assert part.images.whole is classes.images
-    assert part.images.shape == (3, 3, 16, 16) and len(part.images) == 3
-    assert np.array_equal(part.images[1], classes.images[20])
-    assert np.array_equal(np.asarray(part.images), np.asarray(classes.images)[[3, 20, 3]])
+    assert part.inputs.whole is classes.inputs
+    assert part.inputs.shape == (3, 3, 16, 16) and len(part.inputs) == 3
+    assert np.array_equal(part.inputs[1], classes.inputs[20])
+    assert np.array_equal(np.asarray(part.inputs), np.asarray(classes.inputs)[[3, 20, 3]])
 
 
 def test_split_is_stratified_repeatable_and_follows_content(classes) -> None:
@@ -376,14 +376,14 @@ def test_real_jpegs(real_data, tmp_path) -> None:
 
     pq.write_table(pq.read_table(real_data / "cifar10/test.parquet").slice(0, 500), tmp_path / "test.parquet")
     found = load(tmp_path / "test.parquet", size=64, labels=True)
-    assert found.images.shape == (500, 3, 32, 32) and not found.bad
+    assert found.inputs.shape == (500, 3, 32, 32) and not found.bad
     assert found.classes is not None and len(found.classes) == 10
     images = pq.read_table(tmp_path / "test.parquet")["image"].to_pylist()
     for place in range(0, 500, 50):
         from io import BytesIO
 
         plain = np.asarray(Image.open(BytesIO(images[place])).convert("RGB")).transpose(2, 0, 1)
-        assert np.abs(found.images[place].astype(int) - plain).max() <= 1
+        assert np.abs(found.inputs[place].astype(int) - plain).max() <= 1
 
 
 def test_real_one_bit_images(real_data, tmp_path) -> None:
@@ -391,6 +391,6 @@ def test_real_one_bit_images(real_data, tmp_path) -> None:
 
     pq.write_table(pq.read_table(real_data / "omniglot/images_evaluation.parquet").slice(0, 60), tmp_path / "a.parquet")
     found = load(tmp_path / "a.parquet", size=105)
-    assert found.images.shape == (60, 1, 105, 105)
-    assert set(np.unique(found.images)) == {0, 255}
-    assert np.asarray(found.images).mean() > 200
+    assert found.inputs.shape == (60, 1, 105, 105)
+    assert set(np.unique(found.inputs)) == {0, 255}
+    assert np.asarray(found.inputs).mean() > 200

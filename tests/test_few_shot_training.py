@@ -33,7 +33,7 @@ EPISODE = {"ways": 2, "shots": 1, "queries": 2, "tasks": 2}
 def pictures(path: Path, *, poison: bool = False) -> Path:
     """Eight classes of stripes in colours; with `poison` the images of the test classes are noise."""
     data = stripes(CLASSES * EACH)
-    images = np.array(data.images).transpose(0, 2, 3, 1)
+    images = np.array(data.inputs).transpose(0, 2, 3, 1)
     labels = np.repeat(np.arange(CLASSES), EACH)
     if poison:
         test = labels >= 6

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nearfar.data import Dataset, load
-from nearfar.data.dataset import Rows
+from nearfar.data.inputs import Rows
 from nearfar.data.sources import open_source
 from nearfar.episodes import SPLITS, EpisodeSampler, Split, open_split, with_rotations
 from nearfar.errors import DataError, UsageError
@@ -32,7 +32,7 @@ def dataset(classes: list[str], each: int = 4, *, side: int = 3) -> Dataset:
     pixels = np.random.default_rng(0).integers(0, 256, (count, 1, side, side), np.uint8)
     pixels[:, 0, 0, 0] = np.arange(count)
     return Dataset(
-        images=pixels,
+        inputs=pixels,
         sizes=np.full((count, 2), side),
         ids=np.arange(count),
         names=[f"{classes[number % len(classes)]}/{number}.png" for number in range(count)],
@@ -113,7 +113,7 @@ def test_a_part_is_the_images_of_its_classes(part: str) -> None:
     assert found.ids.tolist() == rows and found.names == [whole.names[row] for row in rows]
     assert found.labels is not None
     assert [wanted[label] for label in found.labels] == [name.split("/")[0] for name in found.names]
-    assert np.array_equal(np.asarray(found.images), np.asarray(whole.images)[rows])
+    assert np.array_equal(np.asarray(found.images), np.asarray(whole.inputs)[rows])
     assert np.array_equal(found.hashes, whole.hashes[rows])
 
 
@@ -123,7 +123,7 @@ def test_no_image_of_a_test_class_can_be_reached_from_the_train_part() -> None:
     train, hidden = TOY.part(whole, "train"), {*TOY.part(whole, "test").ids, *TOY.part(whole, "val").ids}
     assert not hidden & set(train.ids) and not {"dog", "eel", "ant"} & {*(train.classes or ())}
     places = [*range(-len(train), len(train))]
-    assert not hidden & set(np.asarray(train.images[places])[:, 0, 0, 0])
+    assert not hidden & set(np.asarray(train.inputs[places])[:, 0, 0, 0])
     assert not hidden & set(train.batch(places).inputs[:, 0, 0, 0].tolist())
     for outside in (len(train), -len(train) - 1):
         with pytest.raises(IndexError):
@@ -142,7 +142,7 @@ def test_a_part_reads_no_pixel() -> None:
             raise AssertionError("a pixel was read")
 
     whole = dataset(ANIMALS)
-    guarded = Dataset(**{**vars(whole), "images": np.asarray(whole.images).view(Untouchable)})
+    guarded = Dataset(**{**vars(whole), "inputs": np.asarray(whole.inputs).view(Untouchable)})
     found = TOY.part(guarded, "val")
     assert isinstance(found.images, Rows) and found.images.whole is guarded.images
     with pytest.raises(AssertionError, match="a pixel"):
@@ -245,18 +245,18 @@ def test_rotations_turn_every_image_and_class() -> None:
     assert len(turned) == 96 and turned.labels is not None and turned.classes is not None
     for place in range(96):
         number, quarter = place % 24, place // 24
-        pixels = np.asarray(whole.images)[number, 0].tolist()
+        pixels = np.asarray(whole.inputs)[number, 0].tolist()
         for _ in range(quarter):
             pixels = [list(column) for column in zip(*pixels, strict=True)][::-1]  # counter-clockwise
-        assert turned.images[place, 0].tolist() == pixels
+        assert turned.inputs[place, 0].tolist() == pixels
         suffix = ("", "/rot90", "/rot180", "/rot270")[quarter]
         assert turned.classes[turned.labels[place]] == ANIMALS[number % 6] + suffix
         assert turned.names[place] == whole.names[number] + suffix
         assert turned.ids[place] == 4 * number + quarter
     assert len(set(turned.ids)) == len(set(turned.names)) == len({value.tobytes() for value in turned.hashes}) == 96
     assert np.array_equal(turned.hashes[:24], whole.hashes)
-    assert isinstance(turned.images, np.ndarray) and turned.images.flags["C_CONTIGUOUS"]
-    assert turned.images.dtype == np.uint8
+    assert isinstance(turned.inputs, np.ndarray) and turned.inputs.flags["C_CONTIGUOUS"]
+    assert turned.inputs.dtype == np.uint8
 
 
 def test_parts_of_a_rotated_split_share_no_id() -> None:
@@ -292,7 +292,7 @@ def without_pixels(path: str) -> Dataset:
     source = open_source(path, labels=True)
     count = len(source.names)
     return Dataset(
-        images=np.broadcast_to(np.zeros((1, 1, 1, 1), np.uint8), (count, 1, 1, 1)),
+        inputs=np.broadcast_to(np.zeros((1, 1, 1, 1), np.uint8), (count, 1, 1, 1)),
         sizes=np.ones((count, 2), np.int64),
         ids=np.arange(count),
         names=source.names,

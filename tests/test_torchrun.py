@@ -38,7 +38,7 @@ TRAIN = (
 @pytest.fixture
 def arrays(tmp_path: Path) -> Path:
     data = stripes(180)
-    np.savez(tmp_path / "stripes.npz", images=np.asarray(data.images), labels=data.labels)
+    np.savez(tmp_path / "stripes.npz", images=np.asarray(data.inputs), labels=data.labels)
     return tmp_path / "stripes.npz"
 
 

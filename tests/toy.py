@@ -25,7 +25,7 @@ def stripes(count: int = 192, *, seed: int = 0) -> Dataset:
         noisy = one * wave + two * (1 - wave) + rng.normal(0, 0.05, (3, SIDE, SIDE))
         image[:] = (noisy.clip(0, 1) * 255).round()
     return Dataset(
-        images=images,
+        inputs=images,
         sizes=np.full((count, 2), SIDE),
         ids=np.arange(count),
         names=[f"stripes/{number}.png" for number in range(count)],

@@ -35,5 +35,5 @@ def striped_folder(path: Path, *, each: int, seed: int = 0, flat: bool = False) 
         name = data.classes[label]
         file = path / (f"{name}-{number}.png" if flat else f"{name}/{number}.png")
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.moveaxis(np.asarray(data.images[number]), 0, 2)).save(file)
+        Image.fromarray(np.moveaxis(np.asarray(data.inputs[number]), 0, 2)).save(file)
     return path

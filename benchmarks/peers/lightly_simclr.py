@@ -71,7 +71,7 @@ def prepare(settings: Namespace, data: Data, encoder: nn.Module) -> Contender:
 def batches(settings: Namespace, data: Data) -> Iterator[tuple[list[Tensor], Tensor]]:
     """A DataLoader with a worker for each core, kept from epoch to epoch."""
     transform = SimCLRTransform(input_size=SIZE, cj_strength=0.5, gaussian_blur=0.0)
-    images = Images(np.asarray(data.train.images)[data.fit], np.asarray(data.train.labels)[data.fit], transform)
+    images = Images(np.asarray(data.train.inputs)[data.fit], np.asarray(data.train.labels)[data.fit], transform)
     loader = DataLoader(
         images,
         batch_size=settings.batch,

@@ -7,13 +7,14 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import UsageError
 from .decode import MAX_PIXELS
+from .inputs import Column, Inputs, chosen
 from .names import safe_name
 from .scan import cache_folder, thread_count
 from .sources import open_source
@@ -22,51 +23,32 @@ from .survey import Progress, survey
 
 if TYPE_CHECKING:
     from ..method import Batch
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Some rows of an array, in any order, without a copy of them: `[i]`, `len`, `shape`, `dtype`, `np.asarray`."""
-
-    whole: np.ndarray
-    rows: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        return self.whole[self.rows[index]]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self.whole[self.rows], dtype)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """As of an array of these rows."""
-        return (len(self.rows), *self.whole.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype:
-        """As of the whole."""
-        return self.whole.dtype
+    from .tokens import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Decoded images. Made by `load`.
+    """Decoded samples. Made by `load` and its like.
 
     Args:
-        images: uint8 `[N, C, S, S]`, mapped from the disk; each image is in the top left corner of its canvas.
-        sizes: Height and width of each image on its canvas, int64 `[N, 2]`.
+        inputs: One canvas a sample, `[N, ...]`, of which each sample fills the beginning:
+            images: uint8 `[N, C, S, S]`, mapped from the disk; sound: int16 `[N, 1, samples]`; text: tokens, int
+            `[N, S, L]` of S consecutive sentences, 0 where there is none; sequences: float32 `[N, T, ...]`.
+        sizes: How much is filled, int64: height and width of images `[N, 2]`; samples of sound or steps of sequences
+            `[N, 1]`; tokens of each sentence `[N, S]`.
         ids: Number of each sample, int64 `[N]`; a subset keeps those of the whole.
         names: Name of each sample.
         hashes: Hash of each encoded image, uint8 `[N, 16]`.
         labels: int64 `[N]`, or None.
         classes: Names of the classes, by label, or None.
-        bad: Name and reason of images that are not here because they cannot be read.
+        bad: Name and reason of samples that are not here because they cannot be read.
+        kind: "images", "sound", "text" or "sequences".
+        columns: What else belongs to each sample, by name: `image2`, `text`.
+        rate: Samples of sound a second, Hz.
+        tokenizer: What made tokens of text.
     """
 
-    images: np.ndarray | Rows
+    inputs: Inputs
     sizes: np.ndarray
     ids: np.ndarray
     names: list[str]
@@ -74,13 +56,20 @@ class Dataset:
     labels: np.ndarray | None = None
     classes: list[str] | None = None
     bad: list[tuple[str, str]] = field(default_factory=list)
+    kind: str = "images"
+    columns: dict[str, Column] = field(default_factory=dict)
+    rate: int | None = None
+    tokenizer: Tokenizer | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of all names, contents and labels, in order; 32 hexadecimal digits."""
+        """Hash of all names, contents and labels, in order; 32 hexadecimal digits.
+
+        Columns count by `hashes`, which their loader makes of all that belongs to a sample.
+        """
         total = hashlib.blake2b(digest_size=16)
         for name, value in zip(self.names, self.hashes, strict=True):
             total.update(name.encode("utf-8", "surrogateescape") + b"\0" + value.tobytes())
@@ -102,12 +91,16 @@ class Dataset:
 
         places = np.asarray(indices, np.int64)
         return Batch(
-            inputs=torch.from_numpy(np.asarray(self.images[places])),
+            inputs=torch.from_numpy(np.asarray(self.inputs[places])),
             sizes=torch.from_numpy(self.sizes[places]),
             ids=torch.from_numpy(self.ids[places]),
             labels=None if self.labels is None else torch.from_numpy(self.labels[places]),
             seed=seed,
             epoch=epoch,
+            columns={
+                name: (torch.from_numpy(np.asarray(c.inputs[places])), torch.from_numpy(c.sizes[places]))
+                for name, c in self.columns.items()
+            },
         )
 
     def subset(self, indices: ArrayLike) -> Dataset:
@@ -117,15 +110,15 @@ class Dataset:
             indices: Places in this data set, int `[n]`.
         """
         places = np.asarray(indices, np.int64)
-        images = self.images
         return replace(
             self,
-            images=Rows(images.whole, images.rows[places]) if isinstance(images, Rows) else Rows(images, places),
+            inputs=chosen(self.inputs, places),
             sizes=self.sizes[places],
             ids=self.ids[places],
             names=[self.names[place] for place in places],
             hashes=self.hashes[places],
             labels=None if self.labels is None else self.labels[places],
+            columns={n: Column(chosen(c.inputs, places), c.sizes[places], c.kind) for n, c in self.columns.items()},
         )
 
     def split(self, fraction: float, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -201,7 +194,7 @@ def load(
 
     Example:
         >>> digits = load("digits:test", size=28)
-        >>> len(digits), digits.images.shape, digits.batch([0, 1]).inputs.dtype
+        >>> len(digits), digits.inputs.shape, digits.batch([0, 1]).inputs.dtype
         (1000, (1000, 1, 28, 28), torch.uint8)
     """
     if size < 1:
@@ -220,7 +213,7 @@ def load(
         plan = Plan(side=side, channels=channels, max_bad=max_bad, max_pixels=max_pixels, threads=threads)
         store = open_or_build(source, plan, cache=folder, progress=progress)
     return Dataset(
-        images=store.images,
+        inputs=store.images,
         sizes=np.array(store.sizes),
         ids=np.arange(len(store.rows)),
         names=[source.names[row] for row in store.rows],

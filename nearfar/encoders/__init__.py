@@ -7,14 +7,16 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import UsageError
 from .conv4 import Conv4
 from .foreign import Foreign, timm_encoder
+from .pooled import pooled as pooled
 from .resnet import ResNet
 from .resnet12 import FORMS, ResNet12
 from .small import Small
+from .towers import Towers as Towers
 
 Named = ResNet | Small | ResNet12 | Conv4
 ENCODERS: dict[str, Callable[..., Named]] = {
@@ -76,11 +78,3 @@ def build(spec: str | nn.Module, *, channels: int, size: int) -> Net:
             mend=f"{meant}there are {', '.join(ENCODERS)}, each with -x2, -x3, ... for more width, and timm:NAME",
         )
     return ENCODERS[name](channels=channels, size=size, factor=int(factor or 1))
-
-
-def pooled(maps: list[Tensor]) -> Tensor:
-    """The last map as one vector a sample: `[B, C, h, w]` and `[B, T, C]` (tokens) averaged, `[B, C]` as it is."""
-    last = maps[-1]
-    if last.ndim == 2:
-        return last
-    return last.mean(1) if last.ndim == 3 else last.mean((2, 3))

@@ -36,16 +36,16 @@ def with_rotations(dataset: Dataset) -> Dataset:
     """
     if dataset.labels is None or dataset.classes is None:
         raise DataError("no labels", where="with_rotations", mend="classes are what is multiplied: load labelled data")
-    side = dataset.images.shape[-1]
+    side = dataset.inputs.shape[-1]
     other = np.flatnonzero((dataset.sizes != side).any(axis=1))
     if len(other):
         first = "{} x {}".format(*dataset.sizes[other[0]])
         what = f"{len(other)} of {len(dataset)} images are not {side} x {side}, such as {first}"
         raise DataError(what, where="with_rotations", mend="square images, and load(size=) no larger than the smallest")
-    images, quarters = np.asarray(dataset.images), range(4)
+    images, quarters = np.asarray(dataset.inputs), range(4)
     return replace(
         dataset,
-        images=np.concatenate([np.rot90(images, quarter, axes=(2, 3)) for quarter in quarters]),
+        inputs=np.concatenate([np.rot90(images, quarter, axes=(2, 3)) for quarter in quarters]),
         sizes=np.tile(dataset.sizes, (4, 1)),
         ids=np.concatenate([4 * dataset.ids + quarter for quarter in quarters]),
         names=[name + suffix for suffix in SUFFIXES for name in dataset.names],

@@ -39,7 +39,7 @@ def embed(
         status=["ok"] * len(dataset) + [reason for _, reason in dataset.bad],
         labels=None if dataset.labels is None else [*dataset.labels.tolist(), *[-1] * unreadable],
         classes=dataset.classes,
-        thumbnails=lambda row: thumbnail(dataset.images[row], dataset.sizes[row]) if row < len(dataset) else None,
+        thumbnails=lambda row: thumbnail(dataset.inputs[row], dataset.sizes[row]) if row < len(dataset) else None,
     )
     say(
         f"wrote {out}: {len(dataset):,} vectors of {vectors.shape[1]}"

@@ -55,7 +55,7 @@ class Job:
     def transform(self) -> CentreCrop:
         """The transform of evaluation, normalised as the method's first view is; stored with the run."""
         view = getattr(self.method.views, "views", (None,))[0]
-        mean, std = normalisation(getattr(view, "mean", None), getattr(view, "std", None), self.dataset.images.shape[1])
+        mean, std = normalisation(getattr(view, "mean", None), getattr(view, "std", None), self.dataset.inputs.shape[1])
         return CentreCrop(self.size, mean=mean, std=std)
 
     def identity(self, data: str | Path) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def prepare(data: str | Path, settings: TrainSettings, device: Device, say: Call
 def _method(settings: TrainSettings, size: int, dataset: Dataset) -> Method:
     """The method with the weights that training begins with."""
     teacher = answers_of(settings.teacher, settings, dataset.classes)
-    channels, classes = dataset.images.shape[1], len(dataset.classes or ()) or None
+    channels, classes = dataset.inputs.shape[1], len(dataset.classes or ()) or None
     method = initial(settings.seed, lambda: build_method(settings, size, channels, classes=classes, teacher=teacher))
     if settings.init is not None:
         begin_with(method, settings.init, encoder=settings.encoder)

@@ -35,7 +35,7 @@ def preview(
     checked = check(settings)
     dataset, _, size = read(data, checked, say)
     classes = len(dataset.classes or ()) or None
-    drawn = getattr(build_method(checked, size, dataset.images.shape[1], classes=classes).views, "views", None)
+    drawn = getattr(build_method(checked, size, dataset.inputs.shape[1], classes=classes).views, "views", None)
     if drawn is None:
         raise UsageError(f"the views of {checked.method} are its own", where="method", mend="a method made of View")
     chosen = np.linspace(0, len(dataset) - 1, min(images, len(dataset))).astype(np.int64)

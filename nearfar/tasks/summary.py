@@ -114,4 +114,4 @@ def neighbours(encoder: Encoder, dataset: Dataset, *, rows: int = 6, columns: in
 
 def _picture(dataset: Dataset, place: int) -> Picture:
     label = dataset.classes[dataset.labels[place]] if dataset.classes and dataset.labels is not None else ""
-    return Picture(thumbnail(dataset.images[place], dataset.sizes[place], side=96), dataset.names[place], label)
+    return Picture(thumbnail(dataset.inputs[place], dataset.sizes[place], side=96), dataset.names[place], label)

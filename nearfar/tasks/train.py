@@ -88,7 +88,7 @@ def _run(job: Job, run: Run, line: Line, say: Callable[[str], None]) -> None:
     optimizer = optim.build(
         model, name=settings.optimizer, lr=job.plan.peak, weight_decay=settings.weight_decay, momentum=settings.momentum
     )
-    encoder = Encoder(model.encoder, job.transform, job.dataset.images.shape[1], job.device, run.path)
+    encoder = Encoder(model.encoder, job.transform, job.dataset.inputs.shape[1], job.device, run.path)
     if job.watched is not None:
         probe = EpisodeProbe(encoder, job.watched, seed=settings.seed)
     else:

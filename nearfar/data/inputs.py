@@ -1,0 +1,98 @@
+"""What a data set holds: arrays of which any rows can be taken without a copy of the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of an array, in any order, without a copy of them: `[i]`, `len`, `shape`, `dtype`, `np.asarray`."""
+
+    whole: np.ndarray
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self.whole[self.rows[index]]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.whole[self.rows], dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As of an array of these rows."""
+        return (len(self.rows), *self.whole.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """As of the whole."""
+        return self.whole.dtype
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of different lengths, laid end to end; those that are asked for are padded with zeros to the longest.
+
+    Args:
+        flat: `[total, ...]`, all rows one after the other; may be mapped from the disk.
+        starts: Where each row begins, int64 `[N]`.
+        lengths: Length of each row, int64 `[N]`.
+    """
+
+    flat: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        starts, lengths = np.atleast_1d(self.starts[index]), np.atleast_1d(self.lengths[index])
+        padded = np.zeros((len(starts), int(lengths.max(initial=0)), *self.flat.shape[1:]), self.flat.dtype)
+        for row, start, length in zip(padded, starts, lengths, strict=True):
+            row[:length] = self.flat[start : start + length]
+        return padded if np.ndim(index) else padded[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[np.arange(len(self))], dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As of all rows, padded."""
+        return (len(self), int(self.lengths.max(initial=0)), *self.flat.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """As of the rows."""
+        return self.flat.dtype
+
+
+Inputs = np.ndarray | Rows | Ragged
+
+
+@dataclass(frozen=True)
+class Column:
+    """What else belongs to each sample: a second picture, its name.
+
+    Args:
+        inputs: `[N, ...]`, as the inputs of a data set of this kind.
+        sizes: How much of each is filled, int64 `[N, n]`.
+        kind: As of a data set.
+    """
+
+    inputs: Inputs
+    sizes: np.ndarray
+    kind: str = "images"
+
+
+def chosen(inputs: Inputs, places: np.ndarray) -> Inputs:
+    """Some of the rows, in this order, without a copy of what they hold."""
+    if isinstance(inputs, Ragged):
+        return Ragged(inputs.flat, inputs.starts[places], inputs.lengths[places])
+    return Rows(inputs.whole, inputs.rows[places]) if isinstance(inputs, Rows) else Rows(inputs, places)
