@@ -53,8 +53,17 @@ def train(
 
 
 @app.command
-def evaluate(run: Path, data: str, /, *, test: str | None = None, seed: int = 0, device: str = "auto") -> None:
-    """Measure an encoder on labelled images: 1, 5 and all labels a class, kNN, clustering.
+def evaluate(
+    run: Path,
+    data: str,
+    /,
+    *,
+    test: str | None = None,
+    label: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> None:
+    """Measure an encoder on labelled images, sounds or texts: 1, 5 and all labels a class, kNN, clustering.
 
     Parameters
     ----------
@@ -64,6 +73,8 @@ def evaluate(run: Path, data: str, /, *, test: str | None = None, seed: int = 0,
         Labelled images: one folder a class, a manifest, Parquet, arrays.
     test
         Labelled images for the answers; without it a fifth of the data, drawn by class.
+    label
+        Column that holds the labels, where it is not called label.
     seed
         Of the split and of the draws of labels.
     device
@@ -71,7 +82,7 @@ def evaluate(run: Path, data: str, /, *, test: str | None = None, seed: int = 0,
     """
     from .tasks import evaluate
 
-    evaluate(run, data, test=test, seed=seed, device=device)
+    evaluate(run, data, test=test, label=label, seed=seed, device=device)
 
 
 @app.command

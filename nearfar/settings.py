@@ -25,8 +25,17 @@ class TrainSettings(BaseModel):
     method: str = Field("simclr", min_length=1, description="what is learned; see `nearfar methods`")
     encoder: str = Field("resnet18", min_length=1, description="network; `timm:NAME` for one of timm's")
     size: int | None = Field(
-        None, ge=8, description="side of a view in pixels; none: 224, or the images' own where they have at most 64"
+        None,
+        ge=2,
+        description="side of a view in pixels, none: 224, or the images' own where they have at most 64; of sound the "
+        "samples of a window, of text the tokens of a sentence, of sequences the steps of a window",
     )
+    rate: int | None = Field(None, ge=1000, description="samples of sound a second; none: as most of the data has it")
+    tokenizer: str = Field(
+        "bytes", min_length=1, description="of text: bytes, words:N or wordpiece:N (learned from the data), a JSON file"
+    )
+    tokens: int = Field(64, ge=2, description="longest caption, in tokens, of methods that look at pictures and text")
+    label: str | None = Field(None, description="column that holds the labels, where it is not called label")
     split: str | None = Field(
         None, description="few-shot split, by name or JSON file: only its training classes are trained on"
     )

@@ -247,7 +247,7 @@ def test_parquet_with_numbers_and_names(tmp_path) -> None:
     assert found.classes == ["three", "seven", "nine"]
     assert found.labels is not None and found.labels.tolist() == [1, 0, 0, 1, 2, 2]
     assert found.names[1] == "train.parquet:1"
-    assert np.array_equal(found.images[4][:, :48], np.asarray(photo(seed=4)).transpose(2, 0, 1))
+    assert np.array_equal(found.inputs[4][:, :48], np.asarray(photo(seed=4)).transpose(2, 0, 1))
 
 
 def test_parquet_from_any_row_on(tmp_path) -> None:
@@ -273,7 +273,7 @@ def test_parquet_struct_and_a_folder_of_shards(tmp_path) -> None:
     found = load(tmp_path, size=64)
     assert found.classes == ["a", "b"]
     assert found.labels is not None and found.labels.tolist() == [1, 0, 1, 0]
-    assert np.array_equal(found.images[3][:, :48], np.asarray(photo(seed=3)).transpose(2, 0, 1))
+    assert np.array_equal(found.inputs[3][:, :48], np.asarray(photo(seed=3)).transpose(2, 0, 1))
     pq.write_table(pa.table({"image": images, "label": ["a"] * 4}), tmp_path / "test.parquet")
     refused(DataError, tmp_path, "parts test and train", "all of them together", ":all")
 
@@ -286,7 +286,7 @@ def test_parquet_parts_taken_together(tmp_path) -> None:
     found = load(f"{tmp_path}:all", size=64)
     assert found.names == ["test.parquet:0", "test.parquet:1", "train.parquet:0", "train.parquet:1", "train.parquet:2"]
     assert found.labels is not None and [(found.classes or [])[label] for label in found.labels] == list("cbbab")
-    assert np.array_equal(found.images[0][:, :48], np.asarray(photo(seed=3)).transpose(2, 0, 1))
+    assert np.array_equal(found.inputs[0][:, :48], np.asarray(photo(seed=3)).transpose(2, 0, 1))
     assert np.array_equal(found.hashes[1], found.hashes[2]), "an image of both parts stays in both"
     assert open_source(f"{tmp_path}:all").path == f"{tmp_path}:all"
     refused(DataError, f"{tmp_path}:train", "no part ':train'", ":all")
@@ -341,14 +341,14 @@ def test_arrays_of_every_layout(tmp_path, shape: tuple[int, ...]) -> None:
     np.save(tmp_path / "x.npy", array)
     found = load(tmp_path / "x.npy", size=16)
     planes = array[:, None] if array.ndim == 3 else array if shape[1] == 3 else array.transpose(0, 3, 1, 2)
-    assert np.array_equal(np.asarray(found.images)[:, :, : planes.shape[2], : planes.shape[3]], planes)
+    assert np.array_equal(np.asarray(found.inputs)[:, :, : planes.shape[2], : planes.shape[3]], planes)
     assert found.sizes.tolist() == [list(planes.shape[2:])] * 5
 
 
 def test_square_uint8_array_is_used_as_it_is(tmp_path, cache) -> None:
     np.save(tmp_path / "x.npy", np.zeros((5, 8, 8), np.uint8))
     found = load(tmp_path / "x.npy", size=16)
-    assert isinstance(found.images, np.memmap)
+    assert isinstance(found.inputs, np.memmap)
     assert not (cache / "stores").exists()
 
 
@@ -366,7 +366,7 @@ def test_square_uint8_array_is_used_as_it_is(tmp_path, cache) -> None:
 def test_arrays_of_every_type(tmp_path, array: np.ndarray, expected: list[int]) -> None:
     np.savez(tmp_path / "x.npz", images=array, labels=["a"])
     found = load(tmp_path / "x.npz", size=16)
-    assert np.asarray(found.images)[0, 0, 0].tolist() == expected
+    assert np.asarray(found.inputs)[0, 0, 0].tolist() == expected
     assert found.classes == ["a"]
 
 
@@ -377,7 +377,7 @@ def test_D21_images_with_nan_are_listed_and_do_not_set_the_range(tmp_path) -> No
     found = load(tmp_path / "x.npy", size=16)
     assert found.bad == [("2", "not finite (NaN or infinite values)")]
     assert found.ids.tolist() == [0, 1, 2]
-    assert np.array_equal(np.asarray(found.images)[2, 0], np.rint(array[3] * 255))
+    assert np.array_equal(np.asarray(found.inputs)[2, 0], np.rint(array[3] * 255))
 
 
 class Payload:
@@ -459,7 +459,7 @@ def test_digits_are_those_of_the_file() -> None:
     assert found.labels is not None
     for place in range(0, 5000, 250):
         *pixels, label = (int(value) for value in rows[place].split(","))
-        assert found.images[place].ravel().tolist() == pixels
+        assert found.inputs[place].ravel().tolist() == pixels
         assert found.labels[place] == label
 
 

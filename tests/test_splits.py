@@ -113,7 +113,7 @@ def test_a_part_is_the_images_of_its_classes(part: str) -> None:
     assert found.ids.tolist() == rows and found.names == [whole.names[row] for row in rows]
     assert found.labels is not None
     assert [wanted[label] for label in found.labels] == [name.split("/")[0] for name in found.names]
-    assert np.array_equal(np.asarray(found.images), np.asarray(whole.inputs)[rows])
+    assert np.array_equal(np.asarray(found.inputs), np.asarray(whole.inputs)[rows])
     assert np.array_equal(found.hashes, whole.hashes[rows])
 
 
@@ -144,7 +144,7 @@ def test_a_part_reads_no_pixel() -> None:
     whole = dataset(ANIMALS)
     guarded = Dataset(**{**vars(whole), "inputs": np.asarray(whole.inputs).view(Untouchable)})
     found = TOY.part(guarded, "val")
-    assert isinstance(found.images, Rows) and found.images.whole is guarded.images
+    assert isinstance(found.inputs, Rows) and found.inputs.whole is guarded.inputs
     with pytest.raises(AssertionError, match="a pixel"):
         found.batch([0])
 
@@ -352,5 +352,5 @@ def test_real_characters_are_turned(real_data, tmp_path) -> None:
         pytest.skip("no omniglot under NEARFAR_DATA")
     whole = load(real_data / "omniglot", size=28, labels=True, cache=tmp_path)
     found = open_split("omniglot-vinyals").part(whole, "val")
-    assert found.images.shape == (172 * 20 * 4, 1, 28, 28)
-    assert np.array_equal(np.rot90(found.images[5, 0]), found.images[5 + 172 * 20, 0])
+    assert found.inputs.shape == (172 * 20 * 4, 1, 28, 28)
+    assert np.array_equal(np.rot90(found.inputs[5, 0]), found.inputs[5 + 172 * 20, 0])

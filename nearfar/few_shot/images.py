@@ -40,7 +40,7 @@ def open_images(images: Any, encoder: Encoder, *, labels: bool | None = False) -
         UsageError: Nothing, or something else.
         DataError: No data, or none with labels.
     """
-    from ..tasks.build import store_size  # the tasks import this package
+    from ..tasks.opening import store_size  # the tasks import this package
 
     if isinstance(images, Dataset):
         return images

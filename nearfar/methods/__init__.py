@@ -15,3 +15,12 @@ METHODS = {
     for function in (simclr, moco, supcon, rfs, protonet, matching, infopatch, mgecl, spatial)
 }
 """Method functions by name. Add your own: `METHODS["mine"] = mine`."""
+
+LEARNS_FROM: dict[str, tuple[str, ...]] = {}
+"""What a method looks at, where that is not images alone: sound, text, sequence, or columns, the image first."""
+
+USUAL: dict[str, dict[str, object]] = {
+    "protonet": {"optimizer": "adamw"},
+    "matching": {"optimizer": "adamw"},
+}
+"""Settings of a training for which a method has other defaults than `TrainSettings`."""

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import nn
 
-from ..console import counting
-from ..data import Dataset, Scan, load, scan
+from ..data import Dataset
 from ..errors import UsageError
 from ..method import Method
-from ..methods import METHODS
+from ..methods import METHODS, USUAL
 from ..randomness import address
 from ..settings import TrainSettings, check_signature, parse, read_yaml, unknown, yaml_lines
 from ..views import View
@@ -28,26 +27,51 @@ def check(settings: Mapping[str, object], config: str | Path | None = None) -> T
     stored = read_yaml(config) if config else {}
     places = yaml_lines(config) if config else {}
     where = {name: place for name, place in places.items() if name not in settings} or "settings"
-    checked = parse({**stored, **settings}, where=where, methods=METHODS)
+    checked = parse(_with_usual({**stored, **settings}), where=where, methods=METHODS)
     check_signature(View, checked.view, where="view", reserved=("size",))
     return checked
 
 
+def _with_usual(settings: dict[str, object]) -> dict[str, object]:
+    """Settings with the method's own defaults; a learning rate goes with its optimiser."""
+    usual = USUAL.get(str(settings.get("method")), {})
+    other = settings.get("optimizer", usual.get("optimizer")) != usual.get("optimizer")
+    return {name: value for name, value in usual.items() if not (name == "lr" and other)} | settings
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a method has to know of the data.
+
+    Args:
+        size: Side of a view in pixels, samples of a window of sound, tokens of a sentence, steps of a window.
+        channels: Channels of an image, or width of an observation.
+        classes: Number of classes, for methods that have a vector for each; None: no labels.
+        samples: Largest id of a sample and one, for methods that remember each.
+        vocabulary: Number of tokens of text.
+    """
+
+    size: int
+    channels: int
+    classes: int | None = None
+    samples: int | None = None
+    vocabulary: int | None = None
+
+    @classmethod
+    def of(cls, dataset: Dataset, *, size: int, channels: int) -> Shape:
+        """That of a data set."""
+        vocabulary = dataset.tokenizer.vocabulary if dataset.tokenizer is not None else None
+        return cls(size, channels, len(dataset.classes or ()) or None, int(dataset.ids.max()) + 1, vocabulary)
+
+
 def build_method(
-    settings: TrainSettings,
-    size: int,
-    channels: int,
-    *,
-    classes: int | None,
-    teacher: tuple[nn.Module, nn.Module] | None = None,
+    settings: TrainSettings, shape: Shape, *, teacher: tuple[nn.Module, nn.Module] | None = None
 ) -> Method:
     """The method that the settings name.
 
     Args:
         settings: Of the training.
-        size: Side of a view, pixels.
-        channels: Channels of an image.
-        classes: Number of classes, for methods that have a vector for each; None: no labels.
+        shape: Of the data.
         teacher: Encoder and classifier of an earlier run, for methods that have a teacher.
 
     Raises:
@@ -58,13 +82,7 @@ def build_method(
             "method", settings.method, METHODS, where="the run's settings: register it in nearfar.METHODS first"
         )
     function = METHODS[settings.method]
-    given = {
-        "encoder": settings.encoder,
-        "size": size,
-        "channels": channels,
-        "classes": classes or 1,
-        "teacher": teacher,
-    }
+    given = {**vars(shape), "classes": shape.classes or 1, "encoder": settings.encoder, "teacher": teacher}
     taken = inspect.signature(function).parameters
     method = function(**{name: value for name, value in given.items() if name in taken}, **settings.method_settings)
     if not settings.view:
@@ -77,22 +95,8 @@ def build_method(
     return replace(method, views=change(**check_signature(View, settings.view, where="view", reserved=("size",))))
 
 
-def read(data: str | Path, settings: TrainSettings, say: Callable[[str], None]) -> tuple[Dataset, Scan, int]:
-    """The data, what was found in it, and the side of a view in pixels."""
-    found = scan(data, labels=settings.labels, max_bad=settings.max_bad)
-    size = settings.size or (found.longest if found.longest <= 64 else 224)
-    progress = counting("decoded", say)
-    dataset = load(data, size=store_size(size), labels=settings.labels, max_bad=settings.max_bad, progress=progress)
-    return dataset, found, size
-
-
 def initial(seed: int, build: Callable[[], Built]) -> Built:
     """`build()` with torch's generator set from the seed alone, so that every process has the same initial weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(address(seed, 0x1A17))
         return build()
-
-
-def store_size(view: int) -> int:
-    """Longer side of stored images for a view: a third more, so that a crop of three quarters needs no enlarging."""
-    return view if view <= 64 else -(-view * 4 // 3 // 8) * 8

@@ -14,7 +14,7 @@ from ..errors import DataError, UsageError
 from ..few_shot.checks import UNKNOWN, check_head, check_names
 from ..few_shot.classifier import Answers, FewShotClassifier
 from ..runs.atomic import disk_errors, replace
-from .build import store_size
+from .opening import store_size
 from .encoder import Encoder, load_encoder
 
 COLUMNS = ("path", "label", "probability", "second", "second_probability", "nearest_example", "note")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ..data import Dataset
 from ..evaluation import thumbnail, write_embeddings
 from .encoder import load_encoder
 
@@ -39,10 +40,15 @@ def embed(
         status=["ok"] * len(dataset) + [reason for _, reason in dataset.bad],
         labels=None if dataset.labels is None else [*dataset.labels.tolist(), *[-1] * unreadable],
         classes=dataset.classes,
-        thumbnails=lambda row: thumbnail(dataset.inputs[row], dataset.sizes[row]) if row < len(dataset) else None,
+        thumbnails=None if dataset.kind != "images" else lambda row: _small(dataset, row),
     )
     say(
         f"wrote {out}: {len(dataset):,} vectors of {vectors.shape[1]}"
         + (f", {unreadable} unreadable" if unreadable else "")
     )
     return Path(out)
+
+
+def _small(dataset: Dataset, row: int) -> bytes | None:
+    """A small picture of an image; None for those that can't be read, which come last."""
+    return thumbnail(dataset.inputs[row], dataset.sizes[row]) if row < len(dataset) else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,15 +11,15 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from .. import encoders
-from ..data import Dataset, load
+from ..data import Dataset
 from ..device import Device, choose
 from ..errors import UsageError
 from ..evaluation import features
 from ..method import Method
 from ..runs import Run, match_tensors, read_tensors
 from ..settings import TrainSettings
-from ..views import CentreCrop
-from .build import build_method, initial, store_size
+from .build import Shape, build_method, initial
+from .opening import Transform, reopen, transform_from
 
 
 @dataclass(frozen=True)
@@ -27,35 +28,59 @@ class Encoder:
 
     Args:
         net: View -> list of feature maps.
-        transform: `(uint8 images, sizes) -> view`, the one stored with the run.
-        channels: Channels of an image.
+        transform: `(inputs, sizes) -> view`, the one stored with the run.
+        channels: Channels of an image; 1 of sound and text, the width of an observation.
         device: Where it runs.
         run: Run folder it comes from.
+        split: View -> views, where a method looks at parts of an image with an encoder each (CMC: L and ab); the
+            features are then those of all, side by side.
     """
 
     net: nn.Module
-    transform: CentreCrop
+    transform: Transform
     channels: int
     device: Device
     run: Path
+    split: Callable[[Tensor], list[Tensor]] | None = None
 
     def __call__(self, dataset: Dataset) -> Tensor:
-        """Features, fp32 `[len(dataset), width]`, in the order of the data set: the average of the last map."""
+        """Features, fp32 `[len(dataset), width]`, in the order of the data set: the average of the last map.
+
+        Of an encoder that has a network for each column they are those of the first, as a rule `image`.
+        """
         return features(self.vectors, dataset, self.transform, device=self.device.device)
 
     def vectors(self, view: Tensor) -> Tensor:
         """View `[B, C, s, s]` -> features `[B, width]`."""
+        net, given = self.net, view if self.split is None else self.split(view)
+        if isinstance(net, encoders.Towers) and self.split is None:
+            net = net[net.names[0]]
         with self.device.autocast():
-            maps = self.net(view)
+            maps = net(given)
         return encoders.pooled([maps[-1].float()])
+
+    def of(self, column: str) -> Encoder:
+        """The network of a column (`image2`, `text`) with that column's transform, where there is one for each.
+
+        Raises:
+            UsageError: There is none.
+        """
+        names = self.net.names if isinstance(self.net, encoders.Towers) else []
+        if column not in names:
+            raise UsageError(
+                f"this run has no encoder of {column!r}", where=self.run, mend=f"it has {', '.join(names) or 'one'}"
+            )
+        stored = Run.open(self.run).info.get("transforms", {})
+        transform = transform_from(stored[column]) if column in stored else self.transform
+        return replace(self, net=self.net[column], transform=transform, split=None)
 
     def untrained(self) -> Encoder:
         """The same net with the fresh weights of the run's seed, also where the run began with those of another."""
         return _encoder(Run.open(self.run), self.device)
 
-    def load(self, data: str | Path, *, labels: bool | None = None) -> Dataset:
-        """Data, decoded as this encoder wants it; `labels` as in `nearfar.load`."""
-        return load(data, size=store_size(self.transform.size), channels=self.channels, labels=labels)
+    def load(self, data: str | Path, *, labels: bool | None = None, label: str | None = None) -> Dataset:
+        """Data, decoded as this encoder wants it; `labels` as in `nearfar.load`, `label` the column they are in."""
+        return reopen(data, self.transform, channels=self.channels, labels=labels, label=label)
 
 
 def load_encoder(run: str | Path, *, device: str = "auto", precision: str = "auto") -> Encoder:
@@ -85,17 +110,22 @@ def load_encoder(run: str | Path, *, device: str = "auto", precision: str = "aut
 
 def stored_method(run: Run) -> Method:
     """The method of a run with the fresh weights of its seed, not those of `--init`; a teacher is left out."""
-    transform, settings = CentreCrop.from_dict(run.info["transform"]), TrainSettings(**run.settings)
-    channels, classes = len(transform.mean or ()), run.info["classes"]
-    return initial(
-        settings.seed, lambda: build_method(settings, transform.size, channels, classes=len(classes or ()) or None)
-    )
+    settings = TrainSettings(**run.settings)
+    return initial(settings.seed, lambda: build_method(settings, stored_shape(run)))
+
+
+def stored_shape(run: Run) -> Shape:
+    """What the method of a run was told of the data."""
+    if "shape" in run.info:
+        return Shape(**run.info["shape"])
+    transform = run.info["transform"]  # a run of images alone, from before there was anything else
+    return Shape(transform["size"], len(transform["mean"] or ()), len(run.info["classes"] or ()) or None)
 
 
 def _encoder(run: Run, device: Device) -> Encoder:
     """The encoder with the fresh weights of the run's seed."""
-    transform = CentreCrop.from_dict(run.info["transform"])
-    channels = len(transform.mean or ())
-    net = stored_method(run).encoder
-    convert_conv2d_weight_memory_format(net.eval().to(device.device), torch.channels_last)
-    return Encoder(net, transform, channels, device, run.path)
+    method = stored_method(run)
+    convert_conv2d_weight_memory_format(method.encoder.eval().to(device.device), torch.channels_last)
+    split = getattr(method.views, "split", None)
+    transform = transform_from(run.info["transform"])
+    return Encoder(method.encoder, transform, stored_shape(run).channels, device, run.path, split)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ..data import Dataset, duplicates_across, scan
+from ..data import Dataset, duplicates_across
 from ..errors import DataError
 from ..evaluation import Evaluation
 from ..runs import Run
@@ -21,6 +21,7 @@ def evaluate(
     data: str | Path,
     *,
     test: str | Path | None = None,
+    label: str | None = None,
     seed: int = 0,
     device: str = "auto",
     say: Callable[[str], None] = print,
@@ -33,6 +34,7 @@ def evaluate(
         run: Run folder.
         data: Labelled images: one folder a class, a manifest with labels, Parquet, arrays.
         test: Labelled images for the answers; None: a fifth of `data`, drawn by class, which is then not learned from.
+        label: Column that holds the labels, where it is not called label.
         seed: Addresses the split and the draws of labels.
         device: As in `train`.
         say: Called with messages.
@@ -44,7 +46,7 @@ def evaluate(
         DataError: No labels, or only one class.
     """
     encoder = load_encoder(run, device=device)
-    bank = encoder.load(data, labels=True)
+    bank = encoder.load(data, labels=True, label=label)
     if test is None:
         learn, ask = bank.split(TEST_SHARE, seed=seed)
         if not len(ask):
@@ -52,15 +54,15 @@ def evaluate(
         train_part, test_part = bank.subset(learn), bank.subset(ask)
         say(f"{len(learn):,} images to learn from, {len(ask):,} to answer for (a fifth, drawn by class)")
     else:
-        train_part, test_part = bank, encoder.load(test, labels=True)
+        train_part, test_part = bank, encoder.load(test, labels=True, label=label)
         _check_classes(train_part, test_part)
-        shared = duplicates_across(scan(data), scan(test))
+        shared = duplicates_across(train_part, test_part)
         if shared:
             say(f"warning: {len(shared)} images are in both parts; the scores are too good by as much")
     evaluation = side_by_side(encoder, train_part, test_part, say, seed=seed, structure=True)
     folder = Run.open(Path(run))
     folder.write_json("evaluation.json", evaluation.as_dict())
-    report(folder, evaluation, neighbours(encoder, test_part))
+    report(folder, evaluation, neighbours(encoder, test_part) if test_part.kind == "images" else [])
     say(evaluation.as_text())
     say(f"\nwrote {folder.path / 'evaluation.json'}, {folder.path / 'report.html'}")
     return evaluation

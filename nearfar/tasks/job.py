@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import optim
-from ..data import Dataset, Scan, safe_name
+from ..data import Dataset, safe_name
 from ..device import Device
 from ..distributed import world
 from ..encoders.norm import BatchNorm
@@ -23,8 +23,12 @@ from ..plan import Plan
 from ..settings import TrainSettings
 from ..views import CentreCrop
 from ..views.render import normalisation
-from .build import build_method, initial, read
+from .build import Shape, build_method, initial
+from .opening import Opened, Transform, columns_of, read, text_transform, whole
 from .start import answers_of, begin_with, fingerprint, seen_classes
+
+UNITS = {"image": "px", "sound": "samples", "text": "tokens", "sequence": "steps"}
+"""What the size of a view counts."""
 
 FEWEST = 4
 """Images for each process, below which there is hardly anything to push away."""
@@ -34,7 +38,7 @@ FEWEST = 4
 class Job:
     """A training, all of it decided and nothing of it begun.
 
-    `dataset` is all that the run can see. With a split it holds the training classes alone; `watched` holds the
+    `told` is what was found in the data, in a line. `dataset` is all that the run can see. With a split it holds the training classes alone; `watched` holds the
     validation classes, and images of the test classes are nowhere. `seen` names all classes that the weights have been
     trained on, also by the runs that this one begins with; None: it can't be told, for data had no labels.
     """
@@ -42,8 +46,8 @@ class Job:
     settings: TrainSettings
     dataset: Dataset
     held: np.ndarray
-    scan: Scan
-    size: int
+    told: str
+    shape: Shape
     device: Device
     method: Method
     plan: Plan
@@ -52,11 +56,22 @@ class Job:
     seen: list[str] | None = None
 
     @property
-    def transform(self) -> CentreCrop:
-        """The transform of evaluation, normalised as the method's first view is; stored with the run."""
+    def transform(self) -> Transform:
+        """The transform of evaluation; of images normalised as the method's first view is. Stored with the run."""
+        if self.dataset.kind != "images":
+            return whole(self.dataset, self.shape.size)
         view = getattr(self.method.views, "views", (None,))[0]
-        mean, std = normalisation(getattr(view, "mean", None), getattr(view, "std", None), self.dataset.inputs.shape[1])
-        return CentreCrop(self.size, mean=mean, std=std)
+        channels = self.dataset.inputs.shape[1]
+        mean, std = normalisation(getattr(view, "mean", None), getattr(view, "std", None), channels)
+        return CentreCrop(self.shape.size, mean=mean, std=std)
+
+    @property
+    def transforms(self) -> dict[str, Transform]:
+        """Those of further columns: another picture as the first, text as its tokenizer and length make it."""
+        return {
+            name: self.transform if column.kind == "images" else text_transform(self.dataset, self.settings.tokens)
+            for name, column in self.dataset.columns.items()
+        }
 
     def identity(self, data: str | Path) -> dict[str, Any]:
         """What makes this run this run; stored in its folder."""
@@ -67,6 +82,8 @@ class Job:
                 "fingerprint": self.dataset.fingerprint,
                 "classes": self.dataset.classes,
                 "transform": self.transform.to_dict(),
+                "transforms": {name: one.to_dict() for name, one in self.transforms.items()},
+                "shape": vars(self.shape),
                 "processes": world(),
                 "split": self.split and {"name": self.split.name, "fingerprint": self.split.fingerprint},
                 "seen": self.seen,
@@ -82,18 +99,22 @@ class Job:
         if self.split is not None:
             aside = f"those of {len(self.split.train)} classes of {self.split.name}; the test classes are not touched"
         lines = {
-            "data": f"{self.scan.summary()}; {len(plan.samples):,} to train on, {aside}",
-            "method": f"{self.settings.method}, views of {self.size} px",
+            "data": f"{self.told}; {len(plan.samples):,} to train on, {aside}",
+            "method": f"{self.settings.method}, views of {self.shape.size} {UNITS[columns_of(self.settings)[0]]}",
             "init": f"begins with the encoder of {self.settings.init}" if self.settings.init else "",
             "teacher": f"learns the answers of {self.settings.teacher} too" if self.settings.teacher else "",
             "encoder": getattr(self.method.encoder, "describe", lambda: self.settings.encoder)(),
             "device": f"{self.device}, {torch.get_num_threads()} threads"
             + (f", {world()} processes" if world() > 1 else ""),
             "episodes": self._episodes(),
-            "batch": f"{plan.batch} images, {plan.steps_per_epoch:,} steps an epoch, {plan.total:,} in all",
+            "batch": f"{plan.batch} {self._called()}, {plan.steps_per_epoch:,} steps an epoch, {plan.total:,} in all",
             "out": str(out),
         }
         return "\n".join(f"{name:8} {text}" for name, text in lines.items() if text)
+
+    def _called(self) -> str:
+        """What a sample is."""
+        return {"sound": "sounds", "text": "texts"}.get(self.dataset.kind, self.dataset.kind)
 
     def _episodes(self) -> str:
         shape = self.method.episode
@@ -104,20 +125,35 @@ class Job:
 
 def prepare(data: str | Path, settings: TrainSettings, device: Device, say: Callable[[str], None]) -> Job:
     """Reads the data, builds the method and the plan; raises before any work what would go wrong after hours."""
-    dataset, found, size = read(data, settings, say)
-    for name, reason in dataset.bad[:10]:
+    opened = read(data, settings, say)
+    for name, reason in opened.dataset.bad[:10]:
         say(f"skipped {safe_name(name)}: {reason}")
+    return decide(opened, settings, device, say)
+
+
+def decide(
+    opened: Opened,
+    settings: TrainSettings,
+    device: Device,
+    say: Callable[[str], None],
+    *,
+    change: Callable[[Method], Method] | None = None,
+) -> Job:
+    """The training on data that was read; `change` makes another method of the one that the settings name."""
+    dataset = opened.dataset
     split = open_split(settings.split) if settings.split else None
     watched = None
     if split is not None:
         dataset, watched = split.part(dataset, "train"), split.part(dataset, "val")
     train_part, held = dataset.split(settings.hold_out if split is None else 0.0, seed=settings.seed)
-    method = _method(settings, size, dataset)
+    shape = Shape.of(opened.dataset, size=opened.size, channels=opened.channels)
+    shape = replace(shape, classes=len(dataset.classes or ()) or None)  # those of the split
+    method = _method(settings, shape, dataset, change)
     seen = seen_classes(settings, dataset.classes, split, say)
     if method.extract.labels and dataset.labels is None:
         raise DataError(
             f"{settings.method} learns from labels and the data has none",
-            where=data,
+            where="data",
             mend="put the images into one folder a class, or choose a method that needs none: --method simclr",
         )
     episodes = _sampler(settings, method, dataset, train_part)
@@ -143,14 +179,20 @@ def prepare(data: str | Path, settings: TrainSettings, device: Device, say: Call
         checkpoint_minutes=settings.checkpoint_minutes,
         episodes=episodes,
     )
-    return Job(settings, dataset, held, found, size, device, method, plan, split, watched, seen)
+    return Job(settings, dataset, held, opened.told, shape, device, method, plan, split, watched, seen)
 
 
-def _method(settings: TrainSettings, size: int, dataset: Dataset) -> Method:
+def _method(
+    settings: TrainSettings, shape: Shape, dataset: Dataset, change: Callable[[Method], Method] | None
+) -> Method:
     """The method with the weights that training begins with."""
     teacher = answers_of(settings.teacher, settings, dataset.classes)
-    channels, classes = dataset.inputs.shape[1], len(dataset.classes or ()) or None
-    method = initial(settings.seed, lambda: build_method(settings, size, channels, classes=classes, teacher=teacher))
+
+    def build() -> Method:
+        method = build_method(settings, shape, teacher=teacher)
+        return method if change is None else change(method)
+
+    method = initial(settings.seed, build)
     if settings.init is not None:
         begin_with(method, settings.init, encoder=settings.encoder)
     return method
@@ -201,17 +243,17 @@ def _fitting_batch(settings: TrainSettings, count: int, say: Callable[[str], Non
     """The batch asked for, or the largest that fits the data; a multiple of the number of processes."""
     if count < FEWEST * world():
         raise DataError(
-            f"{count} images to train on are too few",
+            f"{count} samples to train on are too few",
             where="data",
-            mend=f"contrastive learning needs others to push away: at least {FEWEST} images for each process",
+            mend=f"contrastive learning needs others to push away: at least {FEWEST} for each process",
         )
     batch = min(settings.batch, count // world() * world())
     if batch % world() or batch < 2 * world():
         raise UsageError(
-            f"a batch of {batch} can't be shared among {world()} processes, two images each or more",
+            f"a batch of {batch} can't be shared among {world()} processes, two samples each or more",
             where="batch",
             mend=f"--batch {max(batch // world(), 2) * world()}",
         )
     if batch < settings.batch:
-        say(f"batch reduced from {settings.batch} to {batch}: there are {count} images to train on")
+        say(f"batch reduced from {settings.batch} to {batch}: there are {count} samples to train on")
     return batch

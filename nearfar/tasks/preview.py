@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UsageError
-from ..views import Views, preview_sheet
-from .build import build_method, check, read
+from ..views import View, Views, preview_sheet
+from .build import Shape, build_method, check
+from .opening import read
 
 
 def preview(
@@ -33,10 +34,11 @@ def preview(
         The file.
     """
     checked = check(settings)
-    dataset, _, size = read(data, checked, say)
-    classes = len(dataset.classes or ()) or None
-    drawn = getattr(build_method(checked, size, dataset.inputs.shape[1], classes=classes).views, "views", None)
-    if drawn is None:
+    opened = read(data, checked, say)
+    dataset, size = opened.dataset, opened.size
+    shape = Shape.of(dataset, size=size, channels=opened.channels)
+    drawn = getattr(build_method(checked, shape).views, "views", None)
+    if drawn is None or not all(isinstance(view, View) for view in drawn):
         raise UsageError(f"the views of {checked.method} are its own", where="method", mend="a method made of View")
     chosen = np.linspace(0, len(dataset) - 1, min(images, len(dataset))).astype(np.int64)
     preview_sheet(dataset.batch(chosen, seed=checked.seed), Views(*drawn), Path(out))

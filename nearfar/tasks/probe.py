@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +9,13 @@ import torch
 from torch import Tensor
 
 from ..data import Dataset
+from ..encoders import Towers
 from ..episodes import EpisodeSampler
 from ..evaluation import knn
+from ..evaluation.features import evaluation_mode
 from ..few_shot.blocks import predict
 from ..few_shot.heads import HEADS
-from ..method import Batch
+from ..method import Batch, Contrast
 from ..randomness import address
 from ..similarity import unit
 from .encoder import Encoder
@@ -72,7 +73,7 @@ class Probe:
 
     Args:
         encoder: The encoder in training.
-        views: The method's views.
+        model: The method in training.
         dataset: All data.
         samples: Numbers of the training part.
         held: Numbers of the held-out part.
@@ -82,14 +83,14 @@ class Probe:
     def __init__(
         self,
         encoder: Encoder,
-        views: Callable[[Batch], list[Tensor]],
+        model: Contrast,
         dataset: Dataset,
         samples: np.ndarray,
         held: np.ndarray,
         *,
         seed: int,
     ) -> None:
-        self.encoder, self.views, self.dataset, self.seed = encoder, views, dataset, seed
+        self.encoder, self.model, self.dataset, self.seed = encoder, model, dataset, seed
         self.bank, self.held = samples[:: -(-len(samples) // MOST)], held[:: max(-(-len(held) // MOST), 1)]
 
     def __call__(self) -> dict[str, float]:
@@ -118,11 +119,24 @@ class Probe:
     def _match(self) -> dict[str, float]:
         first, second = [], []
         for part in np.array_split(self.held, -(-len(self.held) // 256)):
-            batch = self.dataset.batch(part, seed=self.seed, epoch=2**31)
-            views = self.views(batch)
-            first.append(unit(self.encoder.vectors(views[0].to(self.encoder.device.device))))
-            second.append(unit(self.encoder.vectors(views[-1].to(self.encoder.device.device))))
+            both = self._two(self.dataset.batch(part, seed=self.seed, epoch=2**31))
+            if both is None:
+                return {}
+            first.append(unit(both[0]))
+            second.append(unit(both[1]))
         a, b = torch.cat(first), torch.cat(second)
         nearest = torch.cat([(part @ b.T).argmax(dim=1) for part in a.split(512)])
         right = nearest == torch.arange(len(a), device=a.device)
         return {"match": float(right.float().mean()), "match_chance": 1 / len(a)}
+
+    def _two(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
+        """Features of two views of one kind, or embeddings of two kinds; None where the method has a single view."""
+        if isinstance(self.model.encoder, Towers):
+            with self.encoder.device.autocast(), evaluation_mode():
+                embeddings, _ = self.model.embed(batch)
+            return embeddings[0].flatten(1), embeddings[-1].flatten(1)
+        views = self.model.views(batch)
+        if len(views) < 2:
+            return None
+        device = self.encoder.device.device
+        return self.encoder.vectors(views[0].to(device)), self.encoder.vectors(views[-1].to(device))

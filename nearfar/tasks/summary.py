@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..data import Dataset
 from ..evaluation import Evaluation, Picture, evaluate_features, thumbnail, write_report
+from ..method import Batch
 from ..runs import Run
 from ..similarity import unit
 from ..views import CentreCrop
@@ -29,10 +30,11 @@ def side_by_side(
     """Raw pixels, the untrained encoder and the trained one, from few labels and from all; `structure` adds clustering
     and retrieval.
     """
-    say("measuring raw pixels, the untrained encoder and the trained encoder on images that were not trained on")
+    name, plain = PLAIN[train.kind]
+    say(f"measuring {name}, the untrained encoder and the trained encoder on {train.kind} that was not trained on")
     untrained = encoder.untrained()
     named = {
-        "raw pixels": (pixels(encoder, train), pixels(encoder, test)),
+        name: (plain(encoder, train), plain(encoder, test)),
         "untrained encoder": (untrained(train), untrained(test)),
         "trained encoder": (encoder(train), encoder(test)),
     }
@@ -44,8 +46,44 @@ def side_by_side(
 def pixels(encoder: Encoder, dataset: Dataset) -> Tensor:
     """Raw pixels `[N, C * side * side]` of the centre crop, at most 32 x 32."""
     crop = CentreCrop(min(encoder.transform.size, RAW_SIDE), mean=encoder.transform.mean, std=encoder.transform.std)
-    parts = [dataset.batch(np.arange(i, min(i + 512, len(dataset)))) for i in range(0, len(dataset), 512)]
-    return torch.cat([crop(part.inputs, part.sizes).flatten(1) for part in parts])
+    return torch.cat([crop(part.inputs, part.sizes).flatten(1) for part in _parts(dataset)])
+
+
+def spectra(encoder: Encoder, dataset: Dataset) -> Tensor:
+    """Log-mel features `[N, width]` of each sound."""
+    from ..evaluation.log_mel import log_mel
+
+    return torch.cat([log_mel(part.inputs, part.sizes, rate=dataset.rate) for part in _parts(dataset)])
+
+
+def bags(encoder: Encoder, dataset: Dataset) -> Tensor:
+    """How often each token is in each text, `[N, vocabulary]`."""
+    assert dataset.tokenizer is not None
+    width = dataset.tokenizer.vocabulary
+    rows = []
+    for part in _parts(dataset):
+        tokens = part.inputs.flatten(1).long()
+        rows.append(torch.zeros(len(tokens), width).scatter_add_(1, tokens, (tokens > 0).float())[:, 1:])
+    return torch.cat(rows)
+
+
+def averages(encoder: Encoder, dataset: Dataset) -> Tensor:
+    """The mean observation of each sequence, `[N, width]`."""
+    parts = _parts(dataset)
+    return torch.cat([p.inputs.float().flatten(2).sum(1) / p.sizes.clamp_min(1).float() for p in parts])
+
+
+def _parts(dataset: Dataset) -> list[Batch]:
+    return [dataset.batch(np.arange(i, min(i + 512, len(dataset)))) for i in range(0, len(dataset), 512)]
+
+
+PLAIN: dict[str, tuple[str, Callable[[Encoder, Dataset], Tensor]]] = {
+    "images": ("raw pixels", pixels),
+    "sound": ("log-mel", spectra),
+    "text": ("bag of tokens", bags),
+    "sequences": ("mean observation", averages),
+}
+"""What an encoder has to be better than, for each kind of data."""
 
 
 def finish(
@@ -73,7 +111,7 @@ def finish(
         run.write_json("evaluation.json", evaluation.as_dict())
         say(evaluation.as_text())
     shown = watched if watched is not None else dataset.subset(held if len(held) >= 12 else samples)
-    report(run, evaluation, neighbours(encoder, shown))
+    report(run, evaluation, neighbours(encoder, shown) if shown.kind == "images" else [])
     say(f"\nwrote {run.path / 'report.html'}, {run.path / 'encoder.safetensors'}\nnext:")
     for command in next_commands(run):
         say(f"  {command}")

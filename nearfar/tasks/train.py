@@ -1,4 +1,4 @@
-"""`nearfar train`: from a folder of images to an encoder, an honest measure of it, and files to go on with."""
+"""`nearfar train`: from data without labels to an encoder, an honest measure of it, and files to go on with."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ def train(
     say: Callable[[str], None] | None = None,
     **settings: object,
 ) -> Path:
-    """Trains an encoder on images without needing a label.
+    """Trains an encoder without needing a label.
 
     Args:
-        data: Folder, manifest (.csv, .jsonl), Parquet, .npy or .npz, or `digits`.
+        data: Folder, manifest (.csv, .jsonl), Parquet, .npy or .npz, or `digits`: images, or what the method learns
+            from (sound, text, sequences, pictures with captions).
         out: Run folder. The same call again goes on with a run that was stopped, bit for bit.
         config: YAML file with settings; `settings` come before it.
         dry_run: Says what would happen and stops there.
@@ -79,20 +80,28 @@ def train(
 
 def _run(job: Job, run: Run, line: Line, say: Callable[[str], None]) -> None:
     """Trains, then writes encoder and report."""
-    settings, line.total = job.settings, job.plan.total
     if (run.path / "encoder.safetensors").exists() and (run.path / "report.html").exists():
         say(f"this run is finished: {run.path / 'report.html'}")
         return
+    encoder = trained(job, run, line, say)
+    if rank() == 0:
+        finish(run, encoder, job.dataset, job.plan.samples, job.held, say, watched=job.watched)
+
+
+def trained(job: Job, run: Run, line: Line, say: Callable[[str], None]) -> Encoder:
+    """Trains, from the newest checkpoint where there is one, and writes the encoder; see `Loop`."""
+    settings, line.total = job.settings, job.plan.total
     model = Contrast(job.method, chunk=settings.chunk).to(job.device.device)
     convert_conv2d_weight_memory_format(model, torch.channels_last)
     optimizer = optim.build(
         model, name=settings.optimizer, lr=job.plan.peak, weight_decay=settings.weight_decay, momentum=settings.momentum
     )
-    encoder = Encoder(model.encoder, job.transform, job.dataset.inputs.shape[1], job.device, run.path)
+    split = getattr(model.views, "split", None)
+    encoder = Encoder(model.encoder, job.transform, job.shape.channels, job.device, run.path, split)
     if job.watched is not None:
         probe = EpisodeProbe(encoder, job.watched, seed=settings.seed)
     else:
-        probe = Probe(encoder, model.views, job.dataset, job.plan.samples, job.held, seed=settings.seed)
+        probe = Probe(encoder, model, job.dataset, job.plan.samples, job.held, seed=settings.seed)
     with line.open():
         Loop(
             model=model, optimizer=optimizer, dataset=job.dataset, plan=job.plan, device=job.device, run=run,
@@ -100,7 +109,7 @@ def _run(job: Job, run: Run, line: Line, say: Callable[[str], None]) -> None:
         )()  # fmt: skip
     if rank() == 0:
         run.replace("encoder.safetensors", lambda path: write_tensors(path, model.encoder.state_dict()))
-        finish(run, encoder, job.dataset, job.plan.samples, job.held, say, watched=job.watched)
+    return encoder
 
 
 def _silent(*_: object) -> None:

@@ -1,0 +1,171 @@
+"""Data of any kind, as a method asks for it: images, sound, text, sequences, or several columns of a sample."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..console import counting
+from ..data import Dataset, load, scan
+from ..errors import UsageError
+from ..methods import LEARNS_FROM, METHODS
+from ..settings import TrainSettings
+from ..views import CentreCrop
+
+Transform = CentreCrop
+TRANSFORMS: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Data that was read.
+
+    Args:
+        dataset: The samples.
+        told: What was found, in a line.
+        size: `size` of the method: pixels of a view, samples of a window of sound, tokens of a sentence, steps.
+        channels: Channels of an image, width of an observation; 1 for sound and text.
+    """
+
+    dataset: Dataset
+    told: str
+    size: int
+    channels: int
+
+
+def columns_of(settings: TrainSettings) -> tuple[str, ...]:
+    """What the method looks at: `image`, `sound`, `text` or `sequence`, or several columns, `image` first."""
+    own = settings.method_settings.get("columns")
+    return tuple(own) if own else LEARNS_FROM.get(settings.method, ("image",))
+
+
+def read(data: str | Path, settings: TrainSettings, say: Callable[[str], None]) -> Opened:
+    """The data that a method learns from.
+
+    Raises:
+        DataError: No data, or data of another kind.
+    """
+    columns = columns_of(settings)
+    if columns == ("image",):
+        return _images(data, settings, say)
+    given: dict[str, Any] = {"labels": settings.labels, "max_bad": settings.max_bad}
+    given["progress"] = counting("decoded", say)
+    if columns[0] == "image":
+        return _pairs(data, settings, columns, given)
+    if columns[0] == "sound":
+        return _sound(data, settings, given)
+    return _text(data, settings, given) if columns[0] == "text" else _sequences(data, settings, given)
+
+
+def _images(data: str | Path, settings: TrainSettings, say: Callable[[str], None]) -> Opened:
+    found = scan(data, labels=settings.labels, max_bad=settings.max_bad)
+    size = settings.size or (found.longest if found.longest <= 64 else 224)
+    progress = counting("decoded", say)
+    dataset = load(data, size=store_size(size), labels=settings.labels, max_bad=settings.max_bad, progress=progress)
+    return Opened(dataset, found.summary(), size, dataset.inputs.shape[1])
+
+
+def _pairs(data: str | Path, settings: TrainSettings, columns: tuple[str, ...], given: dict[str, Any]) -> Opened:
+    from ..data.pairs import load_pairs
+
+    size = settings.size or 64
+    dataset = load_pairs(
+        data, size=store_size(size), columns=columns, tokenizer=settings.tokenizer, length=settings.tokens, **given
+    )
+    return Opened(dataset, f"{len(dataset):,} samples of {' and '.join(columns)}", size, dataset.inputs.shape[1])
+
+
+def _sound(data: str | Path, settings: TrainSettings, given: dict[str, Any]) -> Opened:
+    from ..data.sound import load_sound
+
+    dataset = load_sound(data, rate=settings.rate, label=settings.label or "label", **given)
+    seconds = float(dataset.sizes.sum()) / (dataset.rate or 1)
+    told = f"{len(dataset):,} sounds, {seconds / 60:.1f} minutes at {(dataset.rate or 0) / 1000:g} kHz"
+    return Opened(dataset, told + _labelled(dataset), _own_size(settings), 1)
+
+
+def _text(data: str | Path, settings: TrainSettings, given: dict[str, Any]) -> Opened:
+    from ..data.text import load_text
+
+    function = METHODS[settings.method]
+    several = inspect.signature(function).parameters.get("sentences")
+    sentences = settings.method_settings.get("sentences", several.default if several else 1)
+    size = _own_size(settings)
+    del given["max_bad"]
+    dataset = load_text(data, sentences=sentences, length=size, tokenizer=settings.tokenizer, **given)
+    told = f"{len(dataset):,} runs of {sentences} sentences" if sentences > 1 else f"{len(dataset):,} sentences"
+    return Opened(dataset, told + _labelled(dataset), size, 1)
+
+
+def _sequences(data: str | Path, settings: TrainSettings, given: dict[str, Any]) -> Opened:
+    from ..data.sequences import load_sequences
+
+    dataset = load_sequences(data, **given)
+    shape = dataset.inputs.shape[2:]
+    told = f"{len(dataset):,} sequences, {int(dataset.sizes.sum()):,} steps of {' x '.join(map(str, shape)) or '1'}"
+    return Opened(dataset, told + _labelled(dataset), _own_size(settings), shape[0] if shape else 1)
+
+
+def _labelled(dataset: Dataset) -> str:
+    return f", {len(dataset.classes)} classes" if dataset.classes else ", unlabelled"
+
+
+def _own_size(settings: TrainSettings) -> int:
+    """The size asked for, or the method's own."""
+    return settings.size or inspect.signature(METHODS[settings.method]).parameters["size"].default
+
+
+def reopen(
+    data: str | Path, transform: Transform, *, channels: int, labels: bool | None = None, label: str | None = None
+) -> Dataset:
+    """Data for a trained encoder, decoded as its transform wants it; text sentence by sentence."""
+    if isinstance(transform, CentreCrop):
+        return load(data, size=store_size(transform.size), channels=channels, labels=labels)
+    if isinstance(transform, Waveform):
+        from ..data.sound import load_sound
+
+        return load_sound(data, rate=transform.rate, labels=labels, label=label or "label")
+    if isinstance(transform, Sentences):
+        from ..data.text import load_text
+        from ..data.tokens import Tokenizer
+
+        tokenizer = Tokenizer.from_dict(transform.tokenizer)
+        return load_text(data, length=transform.length, tokenizer=tokenizer, labels=labels)
+    from ..data.sequences import load_sequences
+
+    return load_sequences(data, labels=labels)
+
+
+def whole(dataset: Dataset, size: int) -> Transform:
+    """The transform of evaluation for data that are no images: all of a sample, nothing random."""
+    if dataset.kind == "sound":
+        return Waveform(dataset.rate)
+    return text_transform(dataset, size) if dataset.kind == "text" else Steps()
+
+
+def text_transform(dataset: Dataset, length: int) -> Sentences:
+    """That of text, by the tokenizer of a data set."""
+    assert dataset.tokenizer is not None
+    return Sentences(dataset.tokenizer.to_dict(), length)
+
+
+def transform_from(settings: dict[str, Any]) -> Transform:
+    """A stored transform.
+
+    Raises:
+        UsageError: A kind that this version doesn't know.
+    """
+    kind = settings.get("kind", "")
+    if not kind:
+        return CentreCrop.from_dict(settings)
+    if kind not in TRANSFORMS:
+        raise UsageError(f"an input transform of kind {kind!r}", where="run", mend="a newer nearfar wrote this run")
+    return TRANSFORMS[kind].from_dict(settings)
+
+
+def store_size(view: int) -> int:
+    """Longer side of stored images for a view: a third more, so that a crop of three quarters needs no enlarging."""
+    return view if view <= 64 else -(-view * 4 // 3 // 8) * 8
