@@ -34,7 +34,6 @@ class TrainSettings(BaseModel):
     tokenizer: str = Field(
         "bytes", min_length=1, description="of text: bytes, words:N or wordpiece:N (learned from the data), a JSON file"
     )
-    tokens: int = Field(64, ge=2, description="longest caption, in tokens, of methods that look at pictures and text")
     label: str | None = Field(None, description="column that holds the labels, where it is not called label")
     split: str | None = Field(
         None, description="few-shot split, by name or JSON file: only its training classes are trained on"

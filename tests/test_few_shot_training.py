@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_methods import toy_method
 from toy import stripes
+from toys import toy_method
 
 import nearfar as nf
 from nearfar import encoders, optim

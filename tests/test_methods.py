@@ -1,7 +1,4 @@
-"""The contract that every method keeps, whoever wrote it: parametrised over METHODS.
-
-A method of your own is held to it by `METHODS["mine"] = mine` and, where its defaults don't fit a toy, an entry in TOY.
-"""
+"""The contract that every method keeps, whoever wrote it: parametrised over METHODS, on the toys of `toys.py`."""
 
 from __future__ import annotations
 
@@ -16,48 +13,26 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch import Tensor
-from toy import SIDE, Tiny, knn_accuracy, stripes
+from toy import knn_accuracy
+from toys import EPOCHS, SLOW, double, features, toy_batch, toy_method, toy_of
 
-from nearfar import encoders, extract, optim
+from nearfar import extract, optim
 from nearfar.data import Dataset
 from nearfar.device import choose
 from nearfar.engine import Loop
 from nearfar.episodes import EpisodeSampler
 from nearfar.errors import Stopped, UsageError
-from nearfar.method import Batch, Contrast, Extract, Method
+from nearfar.method import Contrast, Extract
 from nearfar.methods import METHODS
 from nearfar.monitor import COLLAPSED_STD
 from nearfar.plan import Plan
 from nearfar.runs import Run
-from nearfar.views import CentreCrop
-
-TOY = {
-    "simclr": {"hidden": (32,), "width": 16, "temperature": 0.2},
-    "supcon": {"hidden": (32,), "width": 16},
-    "moco": {"queue": 64, "decay": 0.8, "groups": 1},
-    "rfs": {"classes": 4},
-    "protonet": {"ways": 4, "shots": 1, "queries": 1, "tasks": 8},
-    "matching": {"ways": 4, "shots": 1, "queries": 1, "tasks": 8},
-    "infopatch": {"classes": 4, "ways": 4, "shots": 1, "queries": 1, "tasks": 8},
-    "mgecl": {"ways": 4, "shots": 1, "queries": 1, "tasks": 8},
-    "spatial": {"classes": 4, "width": 8},
-}
-"""Keyword arguments that fit 512 images of 16 px."""
-
-EPOCHS = {"moco": 60}
-"""Epochs in which a method learns the toy; 20 where it isn't here. The queue is slow to fill with good keys."""
 
 BATCH = 64
 every_method = pytest.mark.parametrize("name", METHODS)
-
-
-def toy_method(name: str, *, encoder: object = None, **settings: object) -> Method:
-    """A method with views that suit the toy set."""
-    method = METHODS[name](encoder=encoder or Tiny(), size=SIDE, **{**TOY.get(name, {}), **settings})
-    colours = {"jitter": (0.4, 0.4, 0.4, 0.3), "jitter_p": 0.8, "grey_p": 0.3}
-    views = method.views.changed(scale=(0.4, 1.0), ratio=(3 / 4, 4 / 3), pad=0.0, blur_p=0.0, flip=0.5, **colours)
-    return replace(method, views=views)
+every_method_at_length = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in METHODS]
+)
 
 
 def toy_loop(model: Contrast, data: Dataset, *, epochs: int, peak: float = 0.002, **settings: object) -> Loop:
@@ -78,46 +53,26 @@ def toy_episodes(model: Contrast, data: Dataset) -> EpisodeSampler | None:
     return EpisodeSampler(data.labels, ways=shape.ways, shots=shape.shots, queries=shape.queries, seed=3)
 
 
-def toy_batch(count: int = 16, *, start: int = 0, epoch: int = 0) -> Batch:
-    return stripes(128).batch(np.arange(start, start + count), seed=1, epoch=epoch)
-
-
-def double(model: Contrast) -> Contrast:
-    """In fp64, views too, so that sums in another order differ by rounding only."""
-    model = model.double()
-    views = model.views
-    model.views = lambda batch: [view.double() for view in views(batch)]
-    return model
-
-
-def features(model: Contrast, data: Dataset) -> Tensor:
-    batch = data.batch(np.arange(len(data)))
-    model.eval()
-    with torch.no_grad():
-        found = encoders.pooled(model.encoder(CentreCrop(SIDE)(batch.inputs, batch.sizes)))
-    model.train()
-    return found
-
-
-@every_method
+@every_method_at_length
 @pytest.mark.parametrize("seed", [0, 1])
 def test_learns_a_toy(name: str, seed: int) -> None:
-    data = stripes(512, seed=seed)
+    toy = toy_of(name)
+    data = toy.data(512, seed=seed)
     torch.manual_seed(seed)
-    model = Contrast(toy_method(name, encoder=Tiny(batch_norm=True)))
-    before = knn_accuracy(features(model, data), data.labels)
-    toy_loop(model, data, epochs=EPOCHS.get(name, 20), peak=0.003)()
-    after = knn_accuracy(features(model, data), data.labels)
+    model = Contrast(toy_method(name, batch_norm=True))
+    before = knn_accuracy(features(model, data, name), data.labels)
+    toy_loop(model, data, epochs=EPOCHS.get(name, 20), peak=toy.peak)()
+    after = knn_accuracy(features(model, data, name), data.labels)
     assert after > before + 0.15, (before, after)
 
 
-@every_method
+@every_method_at_length
 def test_T2_a_healthy_run_gives_no_alarm_in_20_seeds(name: str) -> None:
-    data = stripes(128)
+    data = toy_of(name).data(128)
     for seed in range(20):
         torch.manual_seed(seed)
         rows: list[dict[str, float]] = []
-        loop = toy_loop(Contrast(toy_method(name, encoder=Tiny(batch_norm=True))), data, epochs=10, report=rows.append)
+        loop = toy_loop(Contrast(toy_method(name, batch_norm=True)), data, epochs=10, report=rows.append)
         loop.plan = replace(loop.plan, monitor_every=2, seed=seed)
         loop()
         assert rows[-1]["step"] == 20 and min(row["std"] for row in rows) > 2 * COLLAPSED_STD
@@ -126,7 +81,7 @@ def test_T2_a_healthy_run_gives_no_alarm_in_20_seeds(name: str) -> None:
 @every_method
 def test_gradient_reaches_every_weight_but_the_teachers(name: str) -> None:
     model = Contrast(toy_method(name))
-    model(toy_batch()).backward()
+    model(toy_batch(name=name)).backward()
     for parameter_name, parameter in model.named_parameters():
         if parameter_name.startswith("slow."):
             assert parameter.grad is None and not parameter.requires_grad, parameter_name
@@ -148,7 +103,7 @@ def test_chunks_change_neither_loss_nor_gradient(name: str, chunk: int) -> None:
     whole = double(Contrast(toy_method(name)))
     parts = copy.deepcopy(whole)
     parts.chunk = chunk
-    losses = [model(toy_batch()) for model in (whole, parts)]
+    losses = [model(toy_batch(name=name)) for model in (whole, parts)]
     for loss in losses:
         loss.backward()
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-12, atol=1e-12)
@@ -159,7 +114,7 @@ def test_chunks_change_neither_loss_nor_gradient(name: str, chunk: int) -> None:
 
 @every_method
 def test_K1_a_stopped_run_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
-    data = stripes(192)  # 3 steps an epoch: the stop at step 4 is in mid-epoch
+    data = toy_of(name).data(192)  # 3 steps an epoch: the stop at step 4 is in mid-epoch
     whole = Contrast(toy_method(name))
     first, second = copy.deepcopy(whole), copy.deepcopy(whole)
     toy_loop(whole, data, epochs=3)()
@@ -190,7 +145,7 @@ def test_X1_two_processes_have_the_gradient_of_one(name: str, tmp_path: Path) ->
     expected = []
     for number in range(2):
         model.zero_grad()
-        loss = model(toy_batch(16, epoch=number))
+        loss = model(toy_batch(16, epoch=number, name=name))
         loss.backward()
         model.after_step(0.5)
         expected.append((loss.detach(), [p.grad.clone() for p in model.parameters() if p.requires_grad]))
@@ -214,7 +169,7 @@ def _one_of_two(rank: int, name: str, folder: str) -> None:
     found = []
     for number in range(2):
         wrapped.zero_grad()
-        loss = wrapped(toy_batch(8, start=8 * rank, epoch=number))
+        loss = wrapped(toy_batch(8, start=8 * rank, epoch=number, name=name))
         loss.backward()
         model.after_step(0.5)
         found.append((loss.detach(), [p.grad for p in model.parameters() if p.requires_grad]))

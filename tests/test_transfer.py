@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from test_methods import double, toy_batch, toy_method
 from torch import nn
 from toy import Tiny
+from toys import double, toy_batch, toy_method
 
 from nearfar import extract, similarity
 from nearfar.errors import UsageError

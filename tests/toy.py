@@ -40,10 +40,10 @@ class Tiny(nn.Module):
 
     width = 32
 
-    def __init__(self, *, batch_norm: bool = False) -> None:
+    def __init__(self, channels: int = 3, *, batch_norm: bool = False) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for before, after, stride in ((3, 16, 2), (16, 32, 2), (32, 32, 1)):
+        for before, after, stride in ((channels, 16, 2), (16, 32, 2), (32, 32, 1)):
             norm = BatchNorm(after) if batch_norm else nn.GroupNorm(4, after)
             layers += [nn.Conv2d(before, after, 3, stride=stride, padding=1), norm, nn.ReLU()]
         self.layers = nn.Sequential(*layers)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from .formats import SUFFIXES, sniff, unsupported
-from .source import Source, file_blocks, numbered, quick_key
+from .source import Source, caption, file_blocks, numbered, quick_key
 
 RUN_FILE = "nearfar-run.json"
 """A folder that holds this file is a run of nearfar; its pictures are never data."""
@@ -30,11 +30,12 @@ class Listing:
     visited: set[str] = field(default_factory=set)
 
 
-def read_folder(root: Path, *, labels: bool | None, follow_links: bool) -> Source | None:
+def read_folder(root: Path, *, labels: bool | None, follow_links: bool, text: bool = False) -> Source | None:
     """The images of a folder and its subfolders, sorted by name; None where there are none.
 
     Hidden files and folders and runs of nearfar are passed over. Class folders give labels where that is evident: every
-    image lies in a subfolder of the first level, and in none deeper. With `labels=True` deeper ones count too.
+    image lies in a subfolder of the first level, and in none deeper. With `labels=True` deeper ones count too. With
+    `text` each image has its caption in a `.txt` of the same name beside it, in UTF-8.
     """
     found = list_folder(root, follow_links=follow_links)
     if not found.images:
@@ -54,9 +55,17 @@ def read_folder(root: Path, *, labels: bool | None, follow_links: bool) -> Sourc
         classes=classes,
         labelled_by="folder names" if folders else "",
         skipped=sorted(found.skipped),
-        ignored=dict(found.ignored),
+        ignored={suffix: count for suffix, count in found.ignored.items() if not (text and suffix == ".txt")},
         notes=notes,
+        texts=[_caption_of(root / name) for name in names] if text else None,
     )
+
+
+def _caption_of(image: Path) -> str | None:
+    try:
+        return caption(image.with_suffix(".txt").read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeError):
+        return None
 
 
 def nothing_found(root: Path, found: Listing) -> DataError:

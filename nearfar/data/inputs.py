@@ -43,11 +43,13 @@ class Ragged:
         flat: `[total, ...]`, all rows one after the other; may be mapped from the disk.
         starts: Where each row begins, int64 `[N]`.
         lengths: Length of each row, int64 `[N]`.
+        channel: Whether rows have a channel axis of one in front, `[1, length, ...]`, as sound has.
     """
 
     flat: np.ndarray
     starts: np.ndarray
     lengths: np.ndarray
+    channel: bool = False
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -57,7 +59,8 @@ class Ragged:
         padded = np.zeros((len(starts), int(lengths.max(initial=0)), *self.flat.shape[1:]), self.flat.dtype)
         for row, start, length in zip(padded, starts, lengths, strict=True):
             row[:length] = self.flat[start : start + length]
-        return padded if np.ndim(index) else padded[0]
+        padded = padded[:, None] if self.channel else padded
+        return padded if np.ndim(self.starts[index]) else padded[0]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[np.arange(len(self))], dtype)
@@ -65,7 +68,8 @@ class Ragged:
     @property
     def shape(self) -> tuple[int, ...]:
         """As of all rows, padded."""
-        return (len(self), int(self.lengths.max(initial=0)), *self.flat.shape[1:])
+        longest = int(self.lengths.max(initial=0))
+        return (len(self), *(1,) * self.channel, longest, *self.flat.shape[1:])
 
     @property
     def dtype(self) -> np.dtype:
@@ -94,5 +98,5 @@ class Column:
 def chosen(inputs: Inputs, places: np.ndarray) -> Inputs:
     """Some of the rows, in this order, without a copy of what they hold."""
     if isinstance(inputs, Ragged):
-        return Ragged(inputs.flat, inputs.starts[places], inputs.lengths[places])
+        return Ragged(inputs.flat, inputs.starts[places], inputs.lengths[places], inputs.channel)
     return Rows(inputs.whole, inputs.rows[places]) if isinstance(inputs, Rows) else Rows(inputs, places)

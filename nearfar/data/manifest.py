@@ -1,4 +1,7 @@
-"""A list of files with labels: CSV (`,`, `;` or tab) or JSON lines, columns `path[,label][,split]`."""
+"""A list of files with labels: CSV (`,`, `;` or tab) or JSON lines, columns `path[,label][,split]`.
+
+Lists of pairs have `path2`, `path3` beside it for further images, and `text` or `caption`.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ from pathlib import Path
 
 from ..errors import DataError
 from .names import original_name, safe_name
-from .source import Source, file_blocks, numbered, problems_error, quick_key
+from .source import Source, caption, file_blocks, numbered, problems_error, quick_key
 
 SUFFIXES = frozenset([".csv", ".tsv", ".jsonl", ".ndjson"])
+TEXT_COLUMNS = ("text", "caption")
 _MEND = "a manifest has the columns path, label (optional) and split (optional), paths relative to the manifest"
 
 
@@ -25,19 +29,25 @@ class Row:
     path: str
     label: str
     split: str
+    text: str | None
 
 
-def read_manifest(path: Path, *, part: str | None) -> Source:
+def read_manifest(path: Path, *, part: str | None, column: str = "image", text: bool = False) -> Source:
     """The files that a manifest lists, in its order; all its problems are told at once, by line.
 
     Args:
         path: The manifest.
         part: Only rows whose `split` is this; None: all.
+        column: Which images: "image" are those of `path`, "image2" of `path2`, and so on.
+        text: Whether captions are read too, from a column `text` or `caption`. A file may then be listed with several.
 
     Raises:
-        DataError: Unknown file, a file listed twice, two labels for one file, an unlabelled row among labelled ones.
+        DataError: Unknown file, a file listed twice, two labels for one file, an unlabelled row among labelled ones, no
+            such column.
     """
-    lines = _json_rows(path) if path.suffix in (".jsonl", ".ndjson") else _csv_rows(path)
+    named = "path" + column.removeprefix("image")
+    read = _json_rows if path.suffix in (".jsonl", ".ndjson") else _csv_rows
+    lines = read(path, named, text)
     try:
         rows = [row for row in lines if part is None or row.split == part]
     except (csv.Error, UnicodeError) as problem:
@@ -45,7 +55,7 @@ def read_manifest(path: Path, *, part: str | None) -> Source:
     if not rows:
         which = f" of split {part!r}" if part else ""
         raise DataError(f"the manifest lists no image{which}", where=path, mend=_MEND)
-    files, problems = _files(rows, path.parent)
+    files, problems = _files(rows, path.parent, again=text or column != "image")
     labelled = any(row.label for row in rows)
     problems += [f"line {row.line}: no label, others have one" for row in rows if labelled and not row.label]
     if problems:
@@ -61,6 +71,8 @@ def read_manifest(path: Path, *, part: str | None) -> Source:
         labels=labels,
         classes=classes,
         labelled_by=f"column label of {safe_name(path.name)}" if labelled else "",
+        column=column,
+        texts=[row.text for row in rows] if text else None,
     )
 
 
@@ -68,7 +80,7 @@ def _line(problem: str) -> int:
     return int(problem.split(":")[0].removeprefix("line "))
 
 
-def _files(rows: list[Row], base: Path) -> tuple[list[Path], list[str]]:
+def _files(rows: list[Row], base: Path, *, again: bool) -> tuple[list[Path], list[str]]:
     files: list[Path] = []
     problems: list[str] = []
     seen: dict[Path, Row] = {}
@@ -82,44 +94,46 @@ def _files(rows: list[Row], base: Path) -> tuple[list[Path], list[str]]:
         if other is not row and other.label != row.label:
             text = f"two labels for '{safe_name(row.path)}', '{safe_name(row.label)}' here"
             problems.append(f"line {row.line}: {text} and '{safe_name(other.label)}' in line {other.line}")
-        elif other is not row:
+        elif other is not row and not again:
             problems.append(f"line {row.line}: '{safe_name(row.path)}' again, first in line {other.line}")
         files.append(file)
     return files, problems
 
 
-def _csv_rows(path: Path) -> Iterator[Row]:
+def _csv_rows(path: Path, named: str, text: bool) -> Iterator[Row]:
     # surrogateescape: names of files are bytes, and not all of them are UTF-8
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
         head = stream.readline()
         stream.seek(0)
         reader = csv.reader(stream, delimiter=max(",;\t", key=head.count), strict=True)
         columns = [name.strip().lower() for name in next(reader, [])]
-        if "path" not in columns:
-            raise DataError(f"no column 'path' among {columns}", where=f"{path}:1", mend=_MEND)
+        told = next((name for name in TEXT_COLUMNS if name in columns), "text") if text else None
+        for name in filter(None, (named, told)):
+            if name not in columns:
+                raise DataError(f"no column {name!r} among {columns}", where=f"{path}:1", mend=_MEND)
         line = reader.line_num + 1
         for values in reader:
             if values and len(values) != len(columns):
-                text = f"line {line}: {len(values)} fields, the header has {len(columns)}"
-                raise problems_error([text], path, 'write a field that holds the separator as "a;b"')
+                problem = f"line {line}: {len(values)} fields, the header has {len(columns)}"
+                raise problems_error([problem], path, 'write a field that holds the separator as "a;b"')
             if values:
                 row = dict(zip(columns, values, strict=True))
-                yield Row(line, row["path"], row.get("label", "").strip(), row.get("split", "").strip())
+                label, split = row.get("label", "").strip(), row.get("split", "").strip()
+                yield Row(line, row[named], label, split, caption(row[told]) if told else None)
             line = reader.line_num + 1
 
 
-def _json_rows(path: Path) -> Iterator[Row]:
+def _json_rows(path: Path, named: str, text: bool) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
-        for number, text in enumerate(stream, 1):
-            if not text.strip():
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
                 continue
             try:
-                row = json.loads(text)
+                row = json.loads(line)
             except (json.JSONDecodeError, RecursionError) as problem:
                 raise problems_error([f"line {number}: not JSON, {problem}"], path, _MEND) from None
-            if not isinstance(row, dict) or not isinstance(row.get("path"), str):
-                raise problems_error([f'line {number}: not an object with a "path"'], path, _MEND)
-            label, split = row.get("label"), row.get("split")
-            yield Row(
-                number, row["path"], "" if label is None else str(label).strip(), "" if split is None else str(split)
-            )
+            if not isinstance(row, dict) or not isinstance(row.get(named), str):
+                raise problems_error([f'line {number}: not an object with a "{named}"'], path, _MEND)
+            label, split = ("" if row.get(key) is None else str(row[key]) for key in ("label", "split"))
+            told = next((row[name] for name in TEXT_COLUMNS if name in row), None) if text else None
+            yield Row(number, row[named], label.strip(), split, caption(told))

@@ -13,47 +13,54 @@ from ..errors import DataError
 from .folder import PARTS
 from .names import safe_name
 from .pixels import BadImage
-from .source import BLOCK, Item, Source, numbered, quick_key
+from .source import BLOCK, Item, Source, caption, numbered, quick_key
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
 IMAGE_COLUMNS = ("image", "img")
+TEXT_COLUMNS = ("text", "caption")
 NAME_COLUMNS = ("filename", "file_name", "path", "name")
 _MEND = (
     "needed: a column 'image' of encoded bytes (or a struct with 'bytes'); optional: 'label', 'label_name', 'filename'"
 )
 
 
-def read_parquet(path: Path, files: list[Path], *, all_parts: bool = False) -> Source:
+def read_parquet(
+    path: Path, files: list[Path], *, all_parts: bool = False, column: str = "image", text: bool = False
+) -> Source:
     """The rows of one or several Parquet files, in the order of their names.
 
     Args:
         path: As the user named it.
         files: The files.
         all_parts: Whether files of several parts, such as train and test, are taken as one set.
+        column: Which images; "image" may also be called "img".
+        text: Whether captions are read too, from a column "text" or "caption".
 
     Raises:
-        DataError: A file that is cut short, no image column, a wrong type, missing or contradictory labels, several
+        DataError: A file that is cut short, no such column, a wrong type, missing or contradictory labels, several
             parts that were not asked for.
     """
     files = sorted(files)
     if not all_parts:
         _refuse_mixed_parts(path, files)
     readers = [_open(file) for file in files]
-    columns = [_image_column(reader, file) for reader, file in zip(readers, files, strict=True)]
+    wanted = IMAGE_COLUMNS if column == "image" else (column,)
+    columns = [_image_column(reader, file, wanted) for reader, file in zip(readers, files, strict=True)]
     names = _names(readers, files)
     labels, classes = _labels(readers, path)
-    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    tag = "" if column == "image" else f"\0{column}"  # each column has decoded images of its own
+    facts = [(file.name + tag, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     if not names:
         raise DataError("no rows", where=path, mend=_MEND)
 
     def blocks(start: int) -> Iterator[list[Item]]:
-        for file, column in zip(files, columns, strict=True):
+        for file, own in zip(files, columns, strict=True):
             rows = _open(file).metadata.num_rows
             if start < rows:
-                yield from _file_blocks(file, column, start)
+                yield from _file_blocks(file, own, start)
             start = max(0, start - rows)
 
     return Source(
@@ -64,6 +71,8 @@ def read_parquet(path: Path, files: list[Path], *, all_parts: bool = False) -> S
         labels=labels,
         classes=classes,
         labelled_by="column label" if labels is not None else "",
+        column=column,
+        texts=_texts(readers, path) if text else None,
     )
 
 
@@ -87,13 +96,13 @@ def _open(file: Path) -> pq.ParquetFile:
         raise DataError(f"not a whole Parquet file: {problem}", where=file, mend="fetch or write it again") from None
 
 
-def _image_column(reader: pq.ParquetFile, file: Path) -> str:
+def _image_column(reader: pq.ParquetFile, file: Path, wanted: tuple[str, ...]) -> str:
     import pyarrow as pa
 
     schema = reader.schema_arrow
-    name = next((name for name in IMAGE_COLUMNS if name in schema.names), None)
+    name = next((name for name in wanted if name in schema.names), None)
     if name is None:
-        raise DataError(f"no column 'image' among {schema.names}", where=file, mend=_MEND)
+        raise DataError(f"no column '{wanted[0]}' among {schema.names}", where=file, mend=_MEND)
     kind = schema.field(name).type
     if pa.types.is_struct(kind):
         kind = kind.field("bytes").type if kind.get_field_index("bytes") >= 0 else kind
@@ -109,6 +118,14 @@ def _column(readers: list[pq.ParquetFile], name: str) -> list:
         return [value for reader in readers for value in reader.read(columns=[name]).column(0).to_pylist()]
     except (pa.ArrowException, OSError) as problem:
         raise DataError(f"column '{name}' is damaged: {problem}", mend="fetch or write the file again") from None
+
+
+def _texts(readers: list[pq.ParquetFile], path: Path) -> list[str | None]:
+    shared = set.intersection(*(set(reader.schema_arrow.names) for reader in readers))
+    column = next((name for name in TEXT_COLUMNS if name in shared), None)
+    if column is None:
+        raise DataError(f"no column 'text' among {sorted(shared)}", where=path, mend="a column 'text' or 'caption'")
+    return [caption(value) for value in _column(readers, column)]
 
 
 def _names(readers: list[pq.ParquetFile], files: list[Path]) -> list[str]:

@@ -37,6 +37,8 @@ class Source:
         ignored: Number of files that are no images, by suffix.
         notes: Remarks for the summary.
         array: uint8 `[N, C, S, S]` on the disk that can be used as it is, or None.
+        column: Which images, where each sample has several.
+        texts: Caption of each image, None where it has none; None: not asked for.
     """
 
     path: str
@@ -50,6 +52,8 @@ class Source:
     ignored: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     array: np.ndarray | None = None
+    column: str = "image"
+    texts: list[str | None] | None = None
 
 
 def file_blocks(paths: Sequence[Path]) -> Callable[[int], Iterator[list[Item]]]:
@@ -82,6 +86,11 @@ def numbered(values: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     classes = sorted(different, key=int) if whole else sorted(different)
     place = {name: number for number, name in enumerate(classes)}
     return np.array([place[value] for value in values], np.int64), classes
+
+
+def caption(value: object) -> str | None:
+    """A text without blanks around it; None where there is none, or no text."""
+    return value.strip() or None if isinstance(value, str) else None
 
 
 def problems_error(problems: list[str], where: object, mend: str) -> DataError:

@@ -18,7 +18,14 @@ from .source import Source
 _KINDS = "a folder of images, a CSV or JSONL manifest, Parquet, .npy, .npz, or the word digits"
 
 
-def open_source(path: str | Path, *, labels: bool | None = None, follow_links: bool = False) -> Source:
+def open_source(
+    path: str | Path,
+    *,
+    labels: bool | None = None,
+    follow_links: bool = False,
+    column: str = "image",
+    text: bool = False,
+) -> Source:
     """The images that `path` stands for; see `nearfar.data.load` for its kinds.
 
     Args:
@@ -26,11 +33,21 @@ def open_source(path: str | Path, *, labels: bool | None = None, follow_links: b
             folder of Parquet files all of them together, whatever parts they are.
         labels: True: labels are needed; False: none are taken; None: taken where they are evident.
         follow_links: Whether symbolic links out of the folder are followed.
+        column: Which images, where each sample has several: "image", "image2"; of Parquet and manifests.
+        text: Whether captions are read too: of Parquet, manifests and folders with a `.txt` for each image.
 
     Raises:
-        DataError: Nothing there, nothing readable, no labels or one class where labels are needed.
+        DataError: Nothing there, nothing readable, no labels or one class where labels are needed, no such column.
     """
-    source = _read(os.fspath(path), labels, follow_links)
+    source = _read(os.fspath(path), labels, follow_links, column, text)
+    if column != source.column:
+        raise DataError(
+            f"no images {column!r}, one for each sample", where=source.path, mend="Parquet, or a manifest with path2"
+        )
+    if source.texts is None and text:
+        raise DataError(
+            "no captions", where=source.path, mend="a column text in Parquet or a manifest, or a .txt beside each image"
+        )
     if labels is False:
         return replace(source, labels=None, classes=None, labelled_by="")
     if labels and source.classes is None:
@@ -46,24 +63,24 @@ def open_source(path: str | Path, *, labels: bool | None = None, follow_links: b
     return source
 
 
-def _read(text: str, labels: bool | None, follow_links: bool) -> Source:
-    path, part = Path(text), None
-    if not os.path.exists(text) and ":" in text:
-        head, _, part = text.rpartition(":")
+def _read(name: str, labels: bool | None, follow_links: bool, column: str, text: bool) -> Source:
+    path, part = Path(name), None
+    if not os.path.exists(name) and ":" in name:
+        head, _, part = name.rpartition(":")
         path = Path(head)
     if str(path) == "digits" and not os.path.exists(path):
         return read_digits(part)
     if not os.path.exists(path):
-        raise DataError("nothing there", where=text, mend=f"data are {_KINDS}")
+        raise DataError("nothing there", where=name, mend=f"data are {_KINDS}")
     if path.is_dir():
-        return _read_directory(path, part, labels, follow_links)
+        return _read_directory(path, part, labels, follow_links, column, text)
     suffix = path.suffix.lower()
     if suffix in manifest.SUFFIXES:
-        return read_manifest(path, part=part)
+        return read_manifest(path, part=part, column=column, text=text)
     if part is not None:
         raise _no_part(part, path)
     if suffix in (".parquet", ".pq"):
-        return read_parquet(path, [path])
+        return read_parquet(path, [path], column=column, text=text)
     if suffix in (".npy", ".npz"):
         return read_array(path)
     raise DataError(
@@ -71,15 +88,17 @@ def _read(text: str, labels: bool | None, follow_links: bool) -> Source:
     )
 
 
-def _read_directory(path: Path, part: str | None, labels: bool | None, follow_links: bool) -> Source:
-    source = read_folder(path, labels=labels, follow_links=follow_links)
+def _read_directory(
+    path: Path, part: str | None, labels: bool | None, follow_links: bool, column: str, text: bool
+) -> Source:
+    source = read_folder(path, labels=labels, follow_links=follow_links, text=text)
     files = [file for pattern in ("*.parquet", "*.pq") for file in path.glob(pattern) if file.name[0] != "."]
     if part is not None and (source is not None or part != "all"):
         raise _no_part(part, path)
     if source is not None:
         return source
     if files:
-        return read_parquet(path, files, all_parts=part is not None)
+        return read_parquet(path, files, all_parts=part is not None, column=column, text=text)
     raise nothing_found(path, list_folder(path, follow_links=follow_links))
 
 

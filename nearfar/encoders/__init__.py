@@ -10,15 +10,20 @@ from functools import partial
 from torch import nn
 
 from ..errors import UsageError
+from .amdim import AmdimNet
 from .conv4 import Conv4
 from .foreign import Foreign, timm_encoder
+from .patches import PatchGrid as PatchGrid
 from .pooled import pooled as pooled
+from .recurrent import Recurrent as Recurrent
 from .resnet import ResNet
 from .resnet12 import FORMS, ResNet12
+from .resnet_v2 import STAGES, ResNetV2
 from .small import Small
+from .sound import SOUND_ENCODERS
 from .towers import Towers as Towers
 
-Named = ResNet | Small | ResNet12 | Conv4
+Named = ResNet | Small | ResNet12 | Conv4 | AmdimNet | ResNetV2 | Recurrent
 ENCODERS: dict[str, Callable[..., Named]] = {
     "small": Small,
     "resnet18": partial(ResNet, 18),
@@ -29,6 +34,10 @@ ENCODERS: dict[str, Callable[..., Named]] = {
     "conv4": partial(Conv4, True),
     "conv4-pool": partial(Conv4, False),
     **{form: partial(ResNet12, form) for form in FORMS},
+    "amdim": partial(AmdimNet, 320, 10),
+    "amdim-small": partial(AmdimNet, 64, 2),
+    **{f"cpc-resnet{depth}": partial(ResNetV2, depth) for depth in STAGES},
+    **SOUND_ENCODERS,
 }
 """Name -> function of `channels`, `size` and `factor`. `NAME-x2` is the same with twice the channels."""
 

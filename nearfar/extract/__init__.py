@@ -1,5 +1,11 @@
 """The third part: heads that make embeddings, and pairs that say who is compared with whom."""
 
+from .banks import bank_rows as bank_rows
+from .banks import core_view as core_view
+from .banks import full_graph as full_graph
+from .captions import both_ways as both_ways
+from .captions import each_with_each as each_with_each
+from .captions import text_keys as text_keys
 from .classes import KnownClasses as KnownClasses
 from .episodes import class_and_instance as class_and_instance
 from .episodes import queries_to_means as queries_to_means
@@ -12,5 +18,13 @@ from .pairs import every_view as every_view
 from .pairs import own_key as own_key
 from .pairs import same_label as same_label
 from .patches import Patches as Patches
+from .predict import GridContexts as GridContexts
+from .predict import Predict as Predict
+from .predict import ZAndContext as ZAndContext
 from .prototypes import Prototypes as Prototypes
+from .scales import LastMap as LastMap
+from .scales import Scales as Scales
+from .scales import across_scales as across_scales
+from .scales import across_views as across_views
+from .scales import several_pooled as several_pooled
 from .spatial import SpatialPairs as SpatialPairs

@@ -54,7 +54,7 @@ def open_images(images: Any, encoder: Encoder, *, labels: bool | None = False) -
     items = list(images) if isinstance(images, Iterable) else []
     if not items:
         raise UsageError(f"no images: {images!r}"[:200], where="images", mend=f"give {KINDS}")
-    return Pictures(items, encoder.channels, store_size(encoder.transform.size))
+    return Pictures(items, encoder.channels, store_size(encoder.crop.size))
 
 
 def check_one_labelling(images: Any, shown: Dataset | Pictures, *, given: bool) -> None:

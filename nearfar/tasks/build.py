@@ -45,20 +45,25 @@ class Shape:
 
     Args:
         size: Side of a view in pixels, samples of a window of sound, tokens of a sentence, steps of a window.
-        channels: Channels of an image, or width of an observation.
+        channels: Channels of an image, of each where a sample has several; shape of an observation.
         classes: Number of classes, for methods that have a vector for each; None: no labels.
         samples: Largest id of a sample and one, for methods that remember each.
         vocabulary: Number of tokens of text.
     """
 
     size: int
-    channels: int
+    channels: int | tuple[int, ...]
     classes: int | None = None
     samples: int | None = None
     vocabulary: int | None = None
 
+    @property
+    def first(self) -> int:
+        """Channels of the first image."""
+        return self.channels[0] if isinstance(self.channels, tuple) else self.channels
+
     @classmethod
-    def of(cls, dataset: Dataset, *, size: int, channels: int) -> Shape:
+    def of(cls, dataset: Dataset, *, size: int, channels: int | tuple[int, ...]) -> Shape:
         """That of a data set."""
         vocabulary = dataset.tokenizer.vocabulary if dataset.tokenizer is not None else None
         return cls(size, channels, len(dataset.classes or ()) or None, int(dataset.ids.max()) + 1, vocabulary)

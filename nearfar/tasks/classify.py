@@ -14,8 +14,8 @@ from ..errors import DataError, UsageError
 from ..few_shot.checks import UNKNOWN, check_head, check_names
 from ..few_shot.classifier import Answers, FewShotClassifier
 from ..runs.atomic import disk_errors, replace
-from .opening import store_size
 from .encoder import Encoder, load_encoder
+from .opening import store_size
 
 COLUMNS = ("path", "label", "probability", "second", "second_probability", "nearest_example", "note")
 MISTAKEN = 0.25
@@ -106,7 +106,7 @@ def _share(unknown: float | str | None) -> float | str | None:
 
 def _photos(photos: str | Path, encoder: Encoder) -> Dataset:
     """All that can be read, however few: what cannot has its row."""
-    size, channels = store_size(encoder.transform.size), encoder.channels
+    size, channels = store_size(encoder.crop.size), encoder.channels
     return load(photos, size=size, channels=channels, labels=False, max_bad=2**62)
 
 

@@ -18,6 +18,7 @@ from ..evaluation import features
 from ..method import Method
 from ..runs import Run, match_tensors, read_tensors
 from ..settings import TrainSettings
+from ..views import CentreCrop
 from .build import Shape, build_method, initial
 from .opening import Transform, reopen, transform_from
 
@@ -29,7 +30,7 @@ class Encoder:
     Args:
         net: View -> list of feature maps.
         transform: `(inputs, sizes) -> view`, the one stored with the run.
-        channels: Channels of an image; 1 of sound and text, the width of an observation.
+        channels: Channels of an image, of the first where a sample has several.
         device: Where it runs.
         run: Run folder it comes from.
         split: View -> views, where a method looks at parts of an image with an encoder each (CMC: L and ab); the
@@ -50,6 +51,17 @@ class Encoder:
         """
         return features(self.vectors, dataset, self.transform, device=self.device.device)
 
+    @property
+    def crop(self) -> CentreCrop:
+        """The transform, of an encoder of images.
+
+        Raises:
+            UsageError: It is one of something else.
+        """
+        if isinstance(self.transform, CentreCrop):
+            return self.transform
+        raise UsageError("this is no encoder of images", where=self.run, mend="train, evaluate and embed know its data")
+
     def vectors(self, view: Tensor) -> Tensor:
         """View `[B, C, s, s]` -> features `[B, width]`."""
         net, given = self.net, view if self.split is None else self.split(view)
@@ -65,14 +77,15 @@ class Encoder:
         Raises:
             UsageError: There is none.
         """
-        names = self.net.names if isinstance(self.net, encoders.Towers) else []
-        if column not in names:
+        net = self.net
+        names = net.names if isinstance(net, encoders.Towers) else []
+        if not isinstance(net, encoders.Towers) or column not in names:
             raise UsageError(
                 f"this run has no encoder of {column!r}", where=self.run, mend=f"it has {', '.join(names) or 'one'}"
             )
         stored = Run.open(self.run).info.get("transforms", {})
         transform = transform_from(stored[column]) if column in stored else self.transform
-        return replace(self, net=self.net[column], transform=transform, split=None)
+        return replace(self, net=net[column], transform=transform, split=None)
 
     def untrained(self) -> Encoder:
         """The same net with the fresh weights of the run's seed, also where the run began with those of another."""
@@ -117,7 +130,9 @@ def stored_method(run: Run) -> Method:
 def stored_shape(run: Run) -> Shape:
     """What the method of a run was told of the data."""
     if "shape" in run.info:
-        return Shape(**run.info["shape"])
+        stored = run.info["shape"]
+        several = isinstance(stored["channels"], list)
+        return Shape(**stored | {"channels": tuple(stored["channels"]) if several else stored["channels"]})
     transform = run.info["transform"]  # a run of images alone, from before there was anything else
     return Shape(transform["size"], len(transform["mean"] or ()), len(run.info["classes"] or ()) or None)
 
@@ -128,4 +143,4 @@ def _encoder(run: Run, device: Device) -> Encoder:
     convert_conv2d_weight_memory_format(method.encoder.eval().to(device.device), torch.channels_last)
     split = getattr(method.views, "split", None)
     transform = transform_from(run.info["transform"])
-    return Encoder(method.encoder, transform, stored_shape(run).channels, device, run.path, split)
+    return Encoder(method.encoder, transform, stored_shape(run).first, device, run.path, split)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ..data import Dataset
 from ..data.scan import cache_folder
-from ..encoders import Net
 from ..episodes import Episodes, EpisodeSampler, Split, open_split, stored
 from ..errors import DataError, UsageError
 from ..evaluation.protocol import Score
@@ -266,10 +265,10 @@ def _scores(
 
 def _about(encoder: Encoder) -> str:
     """Encoder and input, in words."""
-    settings, crop = Run.open(encoder.run).settings, encoder.transform
-    assert isinstance(encoder.net, Net), "an encoder without a description"
+    settings, crop = Run.open(encoder.run).settings, encoder.crop
+    net = getattr(encoder.net, "describe", lambda: settings["encoder"])()
     return (
-        f"{encoder.run}: {settings['method']}; {encoder.net.describe()}; its last map is averaged over what places "
+        f"{encoder.run}: {settings['method']}; {net}; its last map is averaged over what places "
         f"it has; centre crop of {crop.size} px, mean {crop.mean}, std {crop.std}"
     )
 

@@ -24,7 +24,7 @@ from ..settings import TrainSettings
 from ..views import CentreCrop
 from ..views.render import normalisation
 from .build import Shape, build_method, initial
-from .opening import Opened, Transform, columns_of, read, text_transform, whole
+from .opening import Opened, Transform, caption_length, columns_of, read, text_transform, whole
 from .start import answers_of, begin_with, fingerprint, seen_classes
 
 UNITS = {"image": "px", "sound": "samples", "text": "tokens", "sequence": "steps"}
@@ -38,9 +38,10 @@ FEWEST = 4
 class Job:
     """A training, all of it decided and nothing of it begun.
 
-    `told` is what was found in the data, in a line. `dataset` is all that the run can see. With a split it holds the training classes alone; `watched` holds the
-    validation classes, and images of the test classes are nowhere. `seen` names all classes that the weights have been
-    trained on, also by the runs that this one begins with; None: it can't be told, for data had no labels.
+    `told` is what was found in the data, in a line. `dataset` is all that the run can see; with a split it holds the
+    training classes alone. `watched` holds the validation classes, and images of the test classes are nowhere. `seen`
+    names all classes that the weights have been trained on, also by the runs that this one begins with; None: it can't
+    be told, for data had no labels.
     """
 
     settings: TrainSettings
@@ -68,10 +69,9 @@ class Job:
     @property
     def transforms(self) -> dict[str, Transform]:
         """Those of further columns: another picture as the first, text as its tokenizer and length make it."""
-        return {
-            name: self.transform if column.kind == "images" else text_transform(self.dataset, self.settings.tokens)
-            for name, column in self.dataset.columns.items()
-        }
+        columns = self.dataset.columns.items()
+        length = caption_length(self.settings)
+        return {n: self.transform if c.kind == "images" else text_transform(self.dataset, length) for n, c in columns}
 
     def identity(self, data: str | Path) -> dict[str, Any]:
         """What makes this run this run; stored in its folder."""

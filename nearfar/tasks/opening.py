@@ -14,9 +14,15 @@ from ..errors import UsageError
 from ..methods import LEARNS_FROM, METHODS
 from ..settings import TrainSettings
 from ..views import CentreCrop
+from ..views.sequences import Steps
+from ..views.sound import Waveform
+from ..views.text import Sentences
 
-Transform = CentreCrop
-TRANSFORMS: dict[str, Any] = {}
+Transform = CentreCrop | Waveform | Sentences | Steps
+"""The transform of evaluation and use: `(inputs, sizes) -> view`, with `to_dict` and `from_dict`."""
+
+TRANSFORMS: dict[str, Any] = {"waveform": Waveform, "sentences": Sentences, "steps": Steps}
+"""By the word `kind` in a stored transform; without it a centre crop."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +33,13 @@ class Opened:
         dataset: The samples.
         told: What was found, in a line.
         size: `size` of the method: pixels of a view, samples of a window of sound, tokens of a sentence, steps.
-        channels: Channels of an image, width of an observation; 1 for sound and text.
+        channels: Channels of an image, of each where a sample has several; 1 of sound; shape of an observation.
     """
 
     dataset: Dataset
     told: str
     size: int
-    channels: int
+    channels: int | tuple[int, ...]
 
 
 def columns_of(settings: TrainSettings) -> tuple[str, ...]:
@@ -72,10 +78,13 @@ def _pairs(data: str | Path, settings: TrainSettings, columns: tuple[str, ...], 
     from ..data.pairs import load_pairs
 
     size = settings.size or 64
-    dataset = load_pairs(
-        data, size=store_size(size), columns=columns, tokenizer=settings.tokenizer, length=settings.tokens, **given
-    )
-    return Opened(dataset, f"{len(dataset):,} samples of {' and '.join(columns)}", size, dataset.inputs.shape[1])
+    length = caption_length(settings)
+    given |= {"columns": columns, "tokenizer": settings.tokenizer, "length": length}
+    dataset = load_pairs(data, size=store_size(size), **given)
+    pictures = [dataset.inputs, *(column.inputs for column in dataset.columns.values() if column.kind == "images")]
+    depths = tuple(one.shape[1] for one in pictures)
+    channels = depths[0] if len(set(depths)) == 1 else depths
+    return Opened(dataset, f"{len(dataset):,} samples of {' and '.join(columns)}" + _labelled(dataset), size, channels)
 
 
 def _sound(data: str | Path, settings: TrainSettings, given: dict[str, Any]) -> Opened:
@@ -90,11 +99,7 @@ def _sound(data: str | Path, settings: TrainSettings, given: dict[str, Any]) -> 
 def _text(data: str | Path, settings: TrainSettings, given: dict[str, Any]) -> Opened:
     from ..data.text import load_text
 
-    function = METHODS[settings.method]
-    several = inspect.signature(function).parameters.get("sentences")
-    sentences = settings.method_settings.get("sentences", several.default if several else 1)
-    size = _own_size(settings)
-    del given["max_bad"]
+    sentences, size = own(settings, "sentences", 1), _own_size(settings)
     dataset = load_text(data, sentences=sentences, length=size, tokenizer=settings.tokenizer, **given)
     told = f"{len(dataset):,} runs of {sentences} sentences" if sentences > 1 else f"{len(dataset):,} sentences"
     return Opened(dataset, told + _labelled(dataset), size, 1)
@@ -106,16 +111,28 @@ def _sequences(data: str | Path, settings: TrainSettings, given: dict[str, Any])
     dataset = load_sequences(data, **given)
     shape = dataset.inputs.shape[2:]
     told = f"{len(dataset):,} sequences, {int(dataset.sizes.sum()):,} steps of {' x '.join(map(str, shape)) or '1'}"
-    return Opened(dataset, told + _labelled(dataset), _own_size(settings), shape[0] if shape else 1)
+    channels = shape[0] if len(shape) == 1 else shape
+    return Opened(dataset, told + _labelled(dataset), _own_size(settings), channels or 1)
 
 
 def _labelled(dataset: Dataset) -> str:
     return f", {len(dataset.classes)} classes" if dataset.classes else ", unlabelled"
 
 
+def own(settings: TrainSettings, name: str, otherwise: Any) -> Any:
+    """A keyword argument of the method, as it is set or by its default."""
+    default = inspect.signature(METHODS[settings.method]).parameters.get(name)
+    return settings.method_settings.get(name, otherwise if default is None else default.default)
+
+
+def caption_length(settings: TrainSettings) -> int:
+    """Longest caption, in tokens."""
+    return own(settings, "length", 64)
+
+
 def _own_size(settings: TrainSettings) -> int:
     """The size asked for, or the method's own."""
-    return settings.size or inspect.signature(METHODS[settings.method]).parameters["size"].default
+    return settings.size or own(settings, "size", 0)
 
 
 def reopen(
@@ -141,7 +158,7 @@ def reopen(
 
 def whole(dataset: Dataset, size: int) -> Transform:
     """The transform of evaluation for data that are no images: all of a sample, nothing random."""
-    if dataset.kind == "sound":
+    if dataset.rate is not None:
         return Waveform(dataset.rate)
     return text_transform(dataset, size) if dataset.kind == "text" else Steps()
 

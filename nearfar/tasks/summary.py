@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..data import Dataset
 from ..evaluation import Evaluation, Picture, evaluate_features, thumbnail, write_report
+from ..evaluation.log_mel import log_mel
 from ..method import Batch
 from ..runs import Run
 from ..similarity import unit
@@ -45,14 +46,14 @@ def side_by_side(
 
 def pixels(encoder: Encoder, dataset: Dataset) -> Tensor:
     """Raw pixels `[N, C * side * side]` of the centre crop, at most 32 x 32."""
-    crop = CentreCrop(min(encoder.transform.size, RAW_SIDE), mean=encoder.transform.mean, std=encoder.transform.std)
+    own = encoder.crop
+    crop = CentreCrop(min(own.size, RAW_SIDE), mean=own.mean, std=own.std)
     return torch.cat([crop(part.inputs, part.sizes).flatten(1) for part in _parts(dataset)])
 
 
 def spectra(encoder: Encoder, dataset: Dataset) -> Tensor:
     """Log-mel features `[N, width]` of each sound."""
-    from ..evaluation.log_mel import log_mel
-
+    assert dataset.rate is not None
     return torch.cat([log_mel(part.inputs, part.sizes, rate=dataset.rate) for part in _parts(dataset)])
 
 

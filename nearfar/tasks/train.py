@@ -97,7 +97,7 @@ def trained(job: Job, run: Run, line: Line, say: Callable[[str], None]) -> Encod
         model, name=settings.optimizer, lr=job.plan.peak, weight_decay=settings.weight_decay, momentum=settings.momentum
     )
     split = getattr(model.views, "split", None)
-    encoder = Encoder(model.encoder, job.transform, job.shape.channels, job.device, run.path, split)
+    encoder = Encoder(model.encoder, job.transform, job.shape.first, job.device, run.path, split)
     if job.watched is not None:
         probe = EpisodeProbe(encoder, job.watched, seed=settings.seed)
     else:

@@ -1,0 +1,1 @@
+"""The trainings of a study: what is shared, what is decided, what is run."""

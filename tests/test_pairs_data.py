@@ -1,0 +1,170 @@
+"""Samples of several parts: Parquet, manifests, folders; what is bad in one part is left out as a whole."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from nearfar.data import Dataset, load
+from nearfar.data.pairs import load_pairs
+from nearfar.data.tokens import Tokenizer
+from nearfar.errors import DataError, UsageError
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+TEXTS = [f"picture {number}" for number in range(8)]
+
+
+def png(number: int, *, side: int = 12, mode: str = "RGB") -> bytes:
+    colour = (20 * number, 255 - 20 * number, number) if mode == "RGB" else 20 * number
+    file = io.BytesIO()
+    Image.new(mode, (side, side), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def pictures(start: int, **settings: object) -> list[bytes]:
+    return [png(start + number, **settings) for number in range(8)]
+
+
+def write_parquet(path: Path, **columns: list) -> Path:
+    pq.write_table(pa.table(columns), path, row_group_size=3)
+    return path
+
+
+def captions(data: Dataset) -> list[str]:
+    tokens, sizes = data.columns["text"].inputs, data.columns["text"].sizes
+    rows = zip(np.asarray(tokens)[:, 0], sizes[:, 0], strict=True)
+    return [bytes((row[:size] - 1).astype(np.uint8)).decode() for row, size in rows]
+
+
+def reds(images: object) -> list[int]:
+    return np.asarray(images)[:, 0, 0, 0].tolist()
+
+
+@pytest.mark.parametrize("name", ["text", "caption"])
+def test_parquet_with_two_images_and_a_text(tmp_path: Path, name: str) -> None:
+    columns = {"image": pictures(0), "image2": pictures(2, side=10), name: TEXTS, "label": [0, 1] * 4}
+    path = write_parquet(tmp_path / "all.parquet", **columns)
+    data = load_pairs(path, size=16, columns=("image", "image2", "text"), length=10)
+    assert data.inputs.shape == (8, 3, 12, 12) and data.columns["image2"].inputs.shape == (8, 3, 10, 10)
+    assert reds(data.inputs) == [20 * n for n in range(8)]
+    assert reds(data.columns["image2"].inputs) == [20 * (n + 2) for n in range(8)]
+    assert captions(data) == TEXTS[:8] and data.columns["text"].inputs.shape == (8, 1, 10)
+    assert data.labels is not None and data.labels.tolist() == [0, 1] * 4 and data.tokenizer == Tokenizer()
+    batch = data.subset([5, 1]).batch([0, 1])
+    assert reds(batch.inputs.numpy()) == [100, 20]
+    assert batch.columns["text"][0].shape == (2, 1, 10) and batch.columns["text"][1].tolist() == [[9], [9]]
+    assert reds(batch.of("image2").inputs.numpy()) == [140, 60] and batch.of("image2").sizes.tolist() == [[10, 10]] * 2
+
+
+def test_the_columns_of_one_file_are_decoded_apart_and_the_images_alone_as_ever(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "all.parquet", image=pictures(0), image2=pictures(3), text=TEXTS)
+    for _ in range(2):  # built, then from the cache
+        data = load_pairs(path, size=16, columns=("image2", "image"))
+        assert reds(data.inputs) == [20 * (n + 3) for n in range(8)]
+        assert reds(data.columns["image"].inputs) == reds(load(path, size=16).inputs) == [20 * n for n in range(8)]
+    assert data.tokenizer is None and "text" not in data.columns
+
+
+def test_all_images_have_the_channels_of_the_most_colourful(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "all.parquet", image=pictures(0, mode="L"), image2=pictures(0))
+    data = load_pairs(path, size=16, columns=("image", "image2"))
+    assert data.inputs.shape[1] == data.columns["image2"].inputs.shape[1] == 3
+    assert load_pairs(path, size=16, columns=("image", "image2"), channels=1).columns["image2"].inputs.shape[1] == 1
+
+
+def test_D4_a_sample_with_a_bad_part_is_left_out_and_listed(tmp_path: Path) -> None:
+    first, second = pictures(0), pictures(1)
+    first[1], second[4], second[1] = first[1][:40], b"nonsense", None
+    texts = [*TEXTS[:6], "   ", None]
+    path = write_parquet(tmp_path / "all.parquet", image=first, image2=second, text=texts)
+    data = load_pairs(path, size=16, columns=("image", "image2", "text"), max_bad=4)
+    assert reds(data.inputs) == [0, 40, 60, 100] and reds(data.columns["image2"].inputs) == [20, 60, 80, 120]
+    assert captions(data) == [TEXTS[n] for n in (0, 2, 3, 5)] and data.ids.tolist() == [0, 1, 2, 3]
+    told = dict(data.bad)
+    assert list(told) == [f"all.parquet:{n}" for n in (1, 4, 6, 7)]
+    assert told["all.parquet:1"].startswith("image: ") and told["all.parquet:4"].startswith("image2: ")
+    assert told["all.parquet:7"].startswith("text: ")
+    with pytest.raises(DataError, match="cannot be read"):
+        load_pairs(path, size=16, columns=("image", "image2", "text"), max_bad=3)
+
+
+@pytest.mark.parametrize("change", ["image", "image2", "text"])
+def test_fingerprint_and_hashes_are_of_all_parts(tmp_path: Path, change: str) -> None:
+    columns = {"image": pictures(0), "image2": pictures(1), "text": list(TEXTS)}
+    asked = {"size": 16, "columns": ("image", "image2", "text")}
+    before = load_pairs(write_parquet(tmp_path / "all.parquet", **columns), **asked)
+    columns[change][3] = "another" if change == "text" else png(12)
+    (tmp_path / "b").mkdir()
+    after = load_pairs(write_parquet(tmp_path / "b" / "all.parquet", **columns), **asked)
+    differ = (before.hashes != after.hashes).any(1)
+    assert differ.tolist() == [n == 3 for n in range(8)] and before.fingerprint != after.fingerprint
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_manifest_of_pairs(tmp_path: Path, kind: str) -> None:
+    for number in range(4):
+        (tmp_path / f"a{number}.png").write_bytes(png(number))
+        (tmp_path / f"b{number}.png").write_bytes(png(number + 5))
+    rows = [
+        {"path": f"a{n % 3}.png", "path2": f"b{n}.png", "caption": f" word, {n}", "label": f"c{n % 3 % 2}"}
+        for n in range(4)
+    ]
+    if kind == "csv":
+        lines = ["path,path2,caption,label", *(f'{r["path"]},{r["path2"]},"{r["caption"]}",{r["label"]}' for r in rows)]
+    else:
+        lines = [json.dumps(row) for row in rows]
+    path = tmp_path / f"list.{kind}"
+    path.write_text("\n".join(lines))
+    data = load_pairs(path, size=16, columns=("image", "image2", "text"))
+    assert reds(data.inputs) == [0, 20, 40, 0] and reds(data.columns["image2"].inputs) == [100, 120, 140, 160]
+    assert captions(data) == [f"word, {n}" for n in range(4)]  # a0 is there with two captions
+    assert data.classes == ["c0", "c1"] and data.labels.tolist() == [0, 1, 0, 0]
+
+
+def test_a_folder_of_images_with_a_text_beside_each(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.png").write_bytes(png(number))
+        (tmp_path / f"{number}.txt").write_text(f"grün {number}\n", encoding="utf-8")
+    (tmp_path / "2.txt").unlink()
+    (tmp_path / "3.txt").write_bytes(b"\xff\xfe\xff")
+    data = load_pairs(tmp_path, size=16, max_bad=2)
+    assert captions(data) == ["grün 0", "grün 1"] and [name for name, _ in data.bad] == ["2.png", "3.png"]
+    with pytest.raises(DataError, match="image2"):
+        load_pairs(tmp_path, size=16, columns=("image", "image2"))
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "all.parquet", image=pictures(0))
+    with pytest.raises(DataError, match="no column 'image2'"):
+        load_pairs(path, size=16, columns=("image", "image2"))
+    with pytest.raises(DataError, match="no column 'text'"):
+        load_pairs(path, size=16)
+    (tmp_path / "a.png").write_bytes(png(0))
+    (tmp_path / "list.csv").write_text("path,text\na.png,x\n")
+    with pytest.raises(DataError, match="no column 'path2'"):
+        load_pairs(tmp_path / "list.csv", size=16, columns=("image", "image2"))
+    np.save(tmp_path / "a.npy", np.zeros((4, 8, 8), np.uint8))
+    with pytest.raises(DataError, match="no captions"):
+        load_pairs(tmp_path / "a.npy", size=16)
+
+
+@pytest.mark.parametrize("columns", [("image",), ("text",), ("image", "image"), ()])
+def test_columns_that_make_no_pair_are_refused(tmp_path: Path, columns: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="two or more"):
+        load_pairs(tmp_path, size=16, columns=columns)
+
+
+def test_real_pairs(real_data: Path) -> None:
+    folder = real_data / "emoji_pairs"
+    if not folder.is_dir():
+        pytest.skip("no emoji_pairs")
+    data = load_pairs(folder, size=64, columns=("image", "image2", "text"))
+    assert len(data) == 1911 and not data.bad and len(data.classes or ()) == 10
+    assert captions(data.subset([0, 2])) == ["hash key", "keycap 0"]
