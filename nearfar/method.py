@@ -221,11 +221,12 @@ class Contrast(nn.Module):
         with torch.autocast(online[0].device.type, enabled=False):
             pairs = self.pair(online, slow, batch, self.memory)
             terms = self.terms(pairs)
-            if self.chance is None:
+            losses = torch.stack([p.weight * loss(p, similarity) for p, loss, similarity in terms])
+            if self.chance is None:  # after the losses: one may set its constants by the first batch (NCE)
                 self.chance = sum(float(chance(*term)) for term in terms)
             self.seen = [z.detach() for z in online], [z.detach() for z in slow]
             self._batch = batch
-            return torch.stack([p.weight * loss(p, similarity) for p, loss, similarity in terms]).sum()
+            return losses.sum()
 
     def terms(self, pairs: list[Pairs]) -> list[tuple[Pairs, Loss, Similarity]]:
         """Each comparison with its own loss and similarity."""

@@ -50,6 +50,7 @@ class Mapped:
     other: Callable[[Tensor], Tensor]
     curve: Curve | None = None
     bound: float | None = None
+    name: str = ""
 
 
 def unit(x: Tensor) -> Tensor:
@@ -97,9 +98,8 @@ negative_distance = Mapped(_distance_anchor, _distance_other)
 
 def clipped_dot(limit: float = 20.0) -> Mapped:
     """`limit * tanh(<a, b> / sqrt(D) / limit)`, |s| < limit: AMDIM's soft clip (Bachman et al. 2019, section 3.2)."""
-    return Mapped(
-        _scaled, identity, Curve(partial(_clip_value, limit=limit), partial(_clip_slope, limit=limit)), bound=limit
-    )
+    curve = Curve(partial(_clip_value, limit=limit), partial(_clip_slope, limit=limit))
+    return Mapped(_scaled, identity, curve, bound=limit, name=f"clipped_dot({limit:g})")
 
 
 class Bilinear(nn.Module):

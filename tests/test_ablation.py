@@ -399,10 +399,10 @@ def test_variants_of_a_seed_begin_with_the_same_encoder(toy, tmp_path) -> None:
 
 
 def opened_setup(toy: Path, out: Path) -> setups.Setup:
-    from nearfar.tasks import ablate as task
+    from nearfar.tasks.ablate import _setup
 
     settings = {name: value for name, value in SMALL.items() if name != "base"}
-    return task._setup(toy, "simclr", settings, 1, None, out / "x", None, print)[0]
+    return _setup(toy, "simclr", settings, 1, None, out / "x", None, print)[0]
 
 
 def test_a_run_of_a_study_is_a_run_like_any_other(toy, tmp_path) -> None:

@@ -63,7 +63,7 @@ def test_learns_a_toy(name: str, seed: int) -> None:
     before = knn_accuracy(features(model, data, name), data.labels)
     toy_loop(model, data, epochs=EPOCHS.get(name, 20), peak=toy.peak)()
     after = knn_accuracy(features(model, data, name), data.labels)
-    assert after > before + 0.15, (before, after)
+    assert after > before + min(0.15, (1 - before) / 2), (before, after)
 
 
 @every_method_at_length

@@ -81,8 +81,9 @@ def ablate(
     from ..tasks import ablate
 
     ablate(
-        data, base=base, vary=vary, seeds=seeds, epochs=epochs, minutes=minutes, out=out, test=test, **named(settings)
-    )
+        data, base=base, vary=vary, seeds=seeds, epochs=epochs, minutes=minutes, out=out, test=test, say=None,
+        **named(settings),
+    )  # fmt: skip
 
 
 @app.command

@@ -41,14 +41,14 @@ LEARNS_FROM: dict[str, tuple[str, ...]] = {
 USUAL: dict[str, dict[str, object]] = {
     "protonet": {"optimizer": "adamw"},
     "matching": {"optimizer": "adamw"},
-    "amdim": {"encoder": "amdim-small", "optimizer": "adamw", "lr": 0.0002},
-    "yadim": {"encoder": "amdim-small", "optimizer": "adamw", "lr": 0.0002},
-    "cpc": {"optimizer": "adamw", "lr": 0.0002},
+    "amdim": {"encoder": "amdim-small", "optimizer": "adamw", "lr": 0.00025},
+    "yadim": {"encoder": "amdim-small", "optimizer": "adamw", "lr": 0.00025},
+    "cpc": {"optimizer": "adamw", "lr": 0.0004},
     "cpc_v2": {"optimizer": "adamw", "lr": 0.0004},
-    "clip": {"optimizer": "adamw", "lr": 0.0005},
-    "siglip": {"optimizer": "adamw", "lr": 0.0005},
-    "cpc_audio": {"encoder": "sound-small", "optimizer": "adamw", "lr": 0.0002},
-    "cpc_text": {"encoder": "sentence-small", "optimizer": "adamw", "lr": 0.0002},
+    "clip": {"optimizer": "adamw"},
+    "siglip": {"optimizer": "adamw"},
+    "cpc_audio": {"encoder": "sound-small", "optimizer": "adamw"},
+    "cpc_text": {"encoder": "sentence-small", "optimizer": "adamw"},
     "cpc_sequence": {"encoder": "gru", "optimizer": "adamw"},
 }
 """Settings of a training for which a method has other defaults than `TrainSettings`; encoders that a CPU can train."""

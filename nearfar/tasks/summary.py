@@ -13,6 +13,7 @@ from ..data import Dataset
 from ..evaluation import Evaluation, Picture, evaluate_features, thumbnail, write_report
 from ..evaluation.log_mel import log_mel
 from ..method import Batch
+from ..methods import LEARNS_FROM
 from ..runs import Run
 from ..similarity import unit
 from ..views import CentreCrop
@@ -123,11 +124,14 @@ def next_commands(run: Run) -> list[str]:
     data, split = run.info["data"], run.info.get("split")
     if split is not None:
         return [f"nearfar few-shot {run.path} {data} --split {run.settings['split']}"]
-    return [
-        f"nearfar evaluate {run.path} LABELLED_FOLDER",
+    columns = LEARNS_FROM.get(run.settings["method"], ("image",))
+    commands = [
+        f"nearfar evaluate {run.path} LABELLED_{'FOLDER' if columns[0] == 'image' else 'DATA'}",
         f"nearfar embed {run.path} {data} --out {run.path / 'embeddings.parquet'}",
-        f"nearfar classify {run.path} EXAMPLES PHOTOS --out labels.csv",
     ]
+    if "text" in columns and columns[0] == "image":
+        commands.append(f"nearfar search {run.path} 'words that describe a picture' --out found.html")
+    return commands + [f"nearfar classify {run.path} EXAMPLES PHOTOS --out labels.csv"] * (columns[0] == "image")
 
 
 def report(run: Run, evaluation: Evaluation | None, examples: list[list[Picture]]) -> Path:
