@@ -32,9 +32,11 @@ class TrainSettings(BaseModel):
     )
     rate: int | None = Field(None, ge=1000, description="samples of sound a second; none: as most of the data has it")
     tokenizer: str = Field(
-        "bytes", min_length=1, description="of text: bytes, words:N or wordpiece:N (learned from the data), a JSON file"
+        "bytes",
+        min_length=1,
+        description="of text: bytes; words:N or bpe:N, learned from the data; or a JSON file",
     )
-    label: str | None = Field(None, description="column that holds the labels, where it is not called label")
+    label: str | None = Field(None, description="column of sounds that holds the labels, such as speaker; none: label")
     split: str | None = Field(
         None, description="few-shot split, by name or JSON file: only its training classes are trained on"
     )

@@ -48,7 +48,7 @@ def test_D1_no_readable_image_is_refused_at_once(tmp_path) -> None:
         (empty / name).write_text("x")
     refused(DataError, empty, "2 .txt", "1 .csv")
     (empty / "broken.jpg").write_text("<html>")
-    refused(DataError, empty, "no readable image", "broken.jpg", "HTML")
+    refused(DataError, empty, "nothing here can be read", "broken.jpg", "HTML")
     refused(DataError, empty / "a.txt", ".txt")
     (empty / "d.zip").write_bytes(b"PK\x03\x04")
     refused(DataError, empty / "d.zip", ".zip")

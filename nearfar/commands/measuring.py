@@ -29,11 +29,11 @@ def evaluate(
     run
         Run folder.
     data
-        Labelled images: one folder a class, a manifest, Parquet, arrays.
+        Labelled data of the run's kind: one folder a class, a manifest, Parquet, arrays.
     test
-        Labelled images for the answers; without it a fifth of the data, drawn by class.
+        Labelled data for the answers; without it a fifth of the data, drawn by class.
     label
-        Column that holds the labels, where it is not called label.
+        Column of sounds that holds the labels, such as speaker.
     seed
         Of the split and of the draws of labels.
     device
@@ -117,7 +117,7 @@ def zero_shot(
     data: str,
     /,
     *,
-    prompts: Annotated[tuple[str, ...], SEVERAL] = ("a picture of {}",),
+    prompts: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = ("a picture of {}",),
     device: str = "auto",
 ) -> None:
     """Classify images by the names of the classes alone, with a run that knows pictures and text.

@@ -21,12 +21,13 @@ def train(
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     **settings: str,
 ) -> None:
-    """Train an encoder on images, without needing a label. The same command again goes on with a stopped run.
+    """Train an encoder without needing a label. The same command again goes on with a stopped run.
 
     Parameters
     ----------
     data
-        Folder, manifest (.csv, .jsonl), Parquet, .npy or .npz, or "digits".
+        Folder, manifest (.csv, .jsonl), Parquet, .npy or .npz, or "digits": images, or what the method learns from
+        (sound, text, sequences, pictures with captions).
     out
         Run folder.
     config

@@ -113,7 +113,7 @@ class _Pieces:
 
 
 def _pieces(source: Source, store: Recordings, longest: int) -> _Pieces:
-    """Where each sample is in the flat array; a piece's hash is that of its recording's hash and of its number."""
+    """Where each sample is in the flat array; a piece has its recording's hash, so that `split` keeps them together."""
     counts = -(-store.lengths // longest)
     owners = np.repeat(np.arange(len(counts)), counts)
     numbers = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -125,7 +125,6 @@ def _pieces(source: Source, store: Recordings, longest: int) -> _Pieces:
     for i in np.flatnonzero(parts > 1):
         first, last = (round(float(edge) / store.rate, 3) for edge in (begins[i], ends[i]))
         names[i] = f"{names[i]} [{first:.8g}-{last:.8g} s]"
-        hashes[i] = np.frombuffer(digest(hashes[i].tobytes() + int(numbers[i]).to_bytes(8, "little")), np.uint8)
     return _Pieces(starts, ends - begins, owners, names, hashes)
 
 

@@ -86,7 +86,7 @@ def check_bad(bad: list[tuple[str, str]], total: int, max_bad: int | None, where
     if not too_many and len(bad) < total:
         return
     first = "; ".join(f"{safe_name(name)}: {reason}" for name, reason in bad[:10])
-    what = "no readable image" if len(bad) == total else f"{len(bad):,} of {total:,} images cannot be read"
+    what = "nothing here can be read" if len(bad) == total else f"{len(bad):,} of {total:,} cannot be read"
     raise DataError(f"{what}: {first}", where=where, mend="mend or remove them, or accept them with max_bad=N")
 
 

@@ -33,12 +33,12 @@ def clustering(
     x, y = labelled(x, y, "clustering")
     wanted = clusters or len(y.unique())
     if wanted > len(x):
-        raise UsageError(f"{wanted} clusters of {len(x)} images", where="clustering", mend=f"clusters <= {len(x)}")
+        raise UsageError(f"{wanted} clusters of {len(x)} samples", where="clustering", mend=f"clusters <= {len(x)}")
     found = KMeans(wanted, random_state=seed).set_params(n_init=RESTARTS).fit_predict(unit(x).cpu().numpy())
     truth = y.cpu().numpy()
     number = f"{wanted} clusters{'' if clusters else ' (the number of classes)'}"
     protocol = (
-        f"k-means on unit features of {len(x)} images, {number}, best of {RESTARTS} starts (seed {seed}) by inertia"
+        f"k-means on unit features of {len(x)} samples, {number}, best of {RESTARTS} starts (seed {seed}) by inertia"
     )
     return {
         "nmi": Score(

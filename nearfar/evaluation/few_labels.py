@@ -103,8 +103,8 @@ def _protocol(y: Tensor, count: int, repeats: int, seed: int, tests: int) -> str
     )
     return (
         f"logistic regression (C = {STRENGTH:g} fixed) on unit features of {count} labelled "
-        f"image{'s' if count > 1 else ''} a class{said}, drawn from {len(y)} training images; "
-        f"{_repeated(repeats)} (seed {seed}); {tests} test images"
+        f"sample{'s' if count > 1 else ''} a class{said}, drawn from {len(y)} training samples; "
+        f"{_repeated(repeats)} (seed {seed}); {tests} test samples"
     )
 
 

@@ -112,8 +112,8 @@ def knn(
     protocol = f"weighted kNN, k = {used}, temperature {temperature}, cosine, "
     if test_x is None or test_y is None:
         truth = torch.as_tensor(train_y)
-        protocol += f"leave one out among {n + 1} training images"
+        protocol += f"leave one out among {n + 1} training samples"
     else:
         _, truth = labelled(test_x, test_y, "test")
-        protocol += f"{n} training images, evaluation transform for both parts"
+        protocol += f"{n} training samples, evaluation transform for both parts"
     return accuracy(predict_knn(train_x, train_y, test_x, k=k, temperature=temperature), truth, protocol)

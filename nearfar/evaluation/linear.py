@@ -207,7 +207,7 @@ def linear(
         else f"of {tried} chosen on {int(out.sum())} of them held out (seed {seed}), then fitted to all"
     )
     protocol = (
-        f"multinomial logistic regression (L-BFGS to the optimum) on {len(train_x)} training images, frozen "
+        f"multinomial logistic regression (L-BFGS to the optimum) on {len(train_x)} training samples, frozen "
         f"standardised features, no augmentation; penalty {how}"
     )
     chosen = f"penalty {penalty:g}{chosen}{'' if final.converged else ', stopped before the optimum'}"

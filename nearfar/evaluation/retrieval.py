@@ -51,12 +51,12 @@ def retrieval(x: ArrayLike | Tensor, y: ArrayLike | Tensor, *, at: Sequence[int]
     found, average = torch.cat(hits, dim=1), torch.cat(precisions)
     n = found.shape[1]
     if n == 0:
-        raise UsageError("no class has two images", where="retrieval_y", mend="give at least two images of a class")
+        raise UsageError("no class has two samples", where="retrieval_y", mend="give at least two samples of a class")
     alone = len(x) - n
     left_out = (
         f", {alone} quer{'y' if alone == 1 else 'ies'} without another image of the class left out" if alone else ""
     )
-    protocol = f"{n} queries against all {len(x) - 1} other images, cosine{left_out}"
+    protocol = f"{n} queries against all {len(x) - 1} others, cosine{left_out}"
     scores = {}
     for k, hit in zip(at, found, strict=True):
         low, high = wilson(int(hit.sum()), n)

@@ -41,7 +41,7 @@ class NCE(nn.Module):
     Raises:
         UsageError: temperature <= 0.
 
-    It is what InstDisc and CMC were published with; `infonce` on the same pairs learned better since.
+    It is what InstDisc and CMC were published with; `infonce` takes the same pairs.
 
     Example:
         >>> import torch

@@ -52,7 +52,7 @@ def cmc(
         samples: Number of samples in the data set, those that are held out counted in.
         columns: Two or more pictures of each sample, `image` and others by name. None named: L and ab of an image.
         graph: "full": every view with every other; "core": the first with each of the others.
-        loss: "nce", as in the paper, or "softmax", which learns better.
+        loss: "nce", as in the paper, or "softmax".
         negatives: Rows that each sample draws, 16384 in released code; None: all, for "softmax".
         temperature: Divides the cosine, > 0.
         decay: Share of a bank's old row that stays, in [0, 1].

@@ -1,4 +1,4 @@
-"""`nearfar evaluate`: how good an encoder is, on labelled images."""
+"""`nearfar evaluate`: how good an encoder is, on labelled data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .encoder import load_encoder
 from .summary import neighbours, report, side_by_side
 
 TEST_SHARE = 0.2
-"""Share of the labelled images that answers are checked on, where no test set is given."""
+"""Share of the labelled samples that answers are checked on, where no test set is given."""
 
 
 def evaluate(
@@ -32,8 +32,8 @@ def evaluate(
 
     Args:
         run: Run folder.
-        data: Labelled images: one folder a class, a manifest with labels, Parquet, arrays.
-        test: Labelled images for the answers; None: a fifth of `data`, drawn by class, which is then not learned from.
+        data: Labelled data of the run's kind: one folder a class, a manifest with labels, Parquet, arrays.
+        test: Labelled data for the answers; None: a fifth of `data`, drawn by class, which is then not learned from.
         label: Column that holds the labels, where it is not called label.
         seed: Addresses the split and the draws of labels.
         device: As in `train`.
@@ -50,15 +50,15 @@ def evaluate(
     if test is None:
         learn, ask = bank.split(TEST_SHARE, seed=seed)
         if not len(ask):
-            raise DataError("too few images a class to hold a fifth out", where=data, mend="give others with --test")
+            raise DataError("too few samples a class to hold a fifth out", where=data, mend="give others with --test")
         train_part, test_part = bank.subset(learn), bank.subset(ask)
-        say(f"{len(learn):,} images to learn from, {len(ask):,} to answer for (a fifth, drawn by class)")
+        say(f"{len(learn):,} samples to learn from, {len(ask):,} to answer for (a fifth, drawn by class)")
     else:
         train_part, test_part = bank, encoder.load(test, labels=True, label=label)
         _check_classes(train_part, test_part)
         shared = duplicates_across(train_part, test_part)
         if shared:
-            say(f"warning: {len(shared)} images are in both parts; the scores are too good by as much")
+            say(f"warning: {len(shared)} samples are in both parts; the scores are too good by as much")
     evaluation = side_by_side(encoder, train_part, test_part, say, seed=seed, structure=True)
     folder = Run.open(Path(run))
     folder.write_json("evaluation.json", evaluation.as_dict())

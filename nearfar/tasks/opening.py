@@ -55,6 +55,7 @@ def read(data: str | Path, settings: TrainSettings, say: Callable[[str], None]) 
         DataError: No data, or data of another kind.
     """
     columns = columns_of(settings)
+    check_label(settings.label, columns[0])
     if columns == ("image",):
         return _images(data, settings, say)
     given: dict[str, Any] = {"labels": settings.labels, "max_bad": settings.max_bad}
@@ -139,6 +140,7 @@ def reopen(
     data: str | Path, transform: Transform, *, channels: int, labels: bool | None = None, label: str | None = None
 ) -> Dataset:
     """Data for a trained encoder, decoded as its transform wants it; text sentence by sentence."""
+    check_label(label, "sound" if isinstance(transform, Waveform) else "")
     if isinstance(transform, CentreCrop):
         return load(data, size=store_size(transform.size), channels=channels, labels=labels)
     if isinstance(transform, Waveform):
@@ -154,6 +156,16 @@ def reopen(
     from ..data.sequences import load_sequences
 
     return load_sequences(data, labels=labels)
+
+
+def check_label(label: str | None, kind: str) -> None:
+    """Raises UsageError where a column of labels is named that would not be looked at."""
+    if label is not None and kind != "sound":
+        raise UsageError(
+            f"the column {label!r} is not looked at: only sound may have labels of several kinds",
+            where="label",
+            mend="call the column label, and leave --label out",
+        )
 
 
 def whole(dataset: Dataset, size: int) -> Transform:

@@ -6,7 +6,7 @@ A view is float32 `[B, 2, samples]`: the sound in [-1, 1], and 1 where there is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,15 +54,6 @@ class SoundWindows:
         faults += [] if 0 <= self.gain < 100 else [f"gain={self.gain!r}: decibels, from 0 to below 100"]
         if faults:
             raise UsageError("; ".join(faults), where="SoundWindows", mend="change these arguments")
-
-    @property
-    def views(self) -> tuple[SoundWindows, ...]:
-        """Itself: the one view there is."""
-        return (self,)
-
-    def changed(self, **fields: Any) -> SoundWindows:
-        """The same with other settings."""
-        return replace(self, **fields)
 
     def __call__(self, batch: Batch) -> list[Tensor]:
         """A list of one, float32 `[B, 2, samples]`.
