@@ -1,4 +1,7 @@
-"""What a healthy run looks like, in numbers, measured on the embeddings `[N, D]` of a step."""
+"""What a healthy run looks like, in numbers, measured on the embeddings of a step.
+
+Shapes: N images, or of embeddings of cells N samples with L cells each; D width.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +20,21 @@ COLLAPSED_STD = 0.02
 def spread(z: Tensor) -> float:
     """`sqrt(D) * mean over dimensions of std(z / |z|)`: about 1 for random directions, 0 where all are alike.
 
+    Of cells `[N, L, D]` the deviations are those from the same cell of the other samples, so that padding and the
+    place of a cell, which an encoder tells whatever it is shown, don't count.
+
     Source: Chen & He, Exploring Simple Siamese Representation Learning, 2021, section 4.1, https://arxiv.org/abs/2011.10566.
     """
-    return float(unit(z).std(dim=0, correction=0).mean() * z.shape[-1] ** 0.5)
+    return float(_deviations(z).square().mean(dim=0).sqrt().mean() * z.shape[-1] ** 0.5)
 
 
 def effective_rank(z: Tensor) -> float:
     """`exp(-sum p log p)`, p the singular values of the centred unit embeddings over their sum; in [1, min(N, D)].
 
-    Source: Roy & Vetterli, The effective rank, 2007. Differs: embeddings are centred, so that a common offset, which
-    every untrained network has, doesn't count as structure.
+    Source: Roy & Vetterli, The effective rank, 2007. Differs: embeddings are centred, those of cells `[N, L, D]` cell
+    by cell, so that a common offset, which every untrained network has, doesn't count as structure.
     """
-    centred = unit(z) - unit(z).mean(dim=0)
-    values = torch.linalg.svdvals(centred.double())
+    values = torch.linalg.svdvals(_deviations(z).double())
     p = values / values.sum().clamp_min(1e-30)
     return float(torch.exp(-(p * torch.log(p.clamp_min(1e-30))).sum()))
 
@@ -50,9 +55,33 @@ def uniformity(z: Tensor) -> float:
     return float(torch.pdist(unit(z)).pow(2).mul(-2).exp().mean().log()) if len(z) > 1 else 0.0
 
 
+def _deviations(z: Tensor) -> Tensor:
+    """Unit embeddings `[N, D]` less their mean; of `[N, L, D]` less that of the same cell, zeros left out: padding."""
+    if z.dim() == 2:
+        return unit(z) - unit(z).mean(dim=0)
+    there = _there(z)[..., None]
+    mean = (unit(z) * there).sum(dim=0) / there.sum(dim=0).clamp_min(1)
+    several = there & (there.sum(dim=0) > 1)  # a cell without others is no measure of how they differ
+    return (unit(z) - mean)[(several if several.any() else there)[..., 0]]
+
+
+def _there(z: Tensor) -> Tensor:
+    """Which cells are not padding; all of them where nothing else is left."""
+    there = z.any(dim=-1)
+    return there if there.any() else ~there
+
+
+def _some_cells(z: Tensor, most: int) -> Tensor:
+    """At most `most` cells of `[N, L, D]`: up to 16 of a sample, evenly, of as many samples as that allows, evenly."""
+    cells = min(z.shape[1], 16, most)
+    samples = min(len(z), most // cells)
+    rows, columns = (torch.arange(n) * whole // n for n, whole in ((samples, len(z)), (cells, z.shape[1])))
+    return z[rows[:, None].to(z.device), columns.to(z.device)]
+
+
 @torch.no_grad()
 def measure(online: list[Tensor], slow: list[Tensor], *, most: int = 512) -> dict[str, float]:
-    """All four, on at most `most` images of the step; embeddings of cells `[B, L, D]` are averaged first.
+    """All four, on at most `most` embeddings of the step; of cells `[B, L, D]` the alignment is that of their means.
 
     A method with a single view has no alignment.
     """
@@ -60,7 +89,11 @@ def measure(online: list[Tensor], slow: list[Tensor], *, most: int = 512) -> dic
     first, last = (
         (z.flatten(1, -2).mean(1) if z.dim() > 2 else z).float().cpu() for z in (online[0][:most], slow[-1][:most])
     )
-    row = {"std": spread(first), "rank": effective_rank(first), "uniformity": uniformity(first)}
+    each, apart = first, first
+    if online[0].dim() > 2:
+        each = _some_cells(online[0].flatten(1, -2), most).float().cpu()
+        apart = each[_there(each)]
+    row = {"std": spread(each), "rank": effective_rank(each), "uniformity": uniformity(apart)}
     if online[0].shape == slow[-1].shape and not torch.equal(first, last):
         row["alignment"] = alignment(first, last)
     return row

@@ -31,10 +31,8 @@ class TrainSettings(BaseModel):
         "samples of a window, of text the tokens of a sentence, of sequences the steps of a window",
     )
     rate: int | None = Field(None, ge=1000, description="samples of sound a second; none: as most of the data has it")
-    tokenizer: str = Field(
-        "bytes",
-        min_length=1,
-        description="of text: bytes; words:N or bpe:N, learned from the data; or a JSON file",
+    tokenizer: str | None = Field(
+        None, min_length=1, description="of text: words:N or bpe:N, learned from the data; a JSON file; none: bytes"
     )
     label: str | None = Field(None, description="column of sounds that holds the labels, such as speaker; none: label")
     split: str | None = Field(

@@ -37,6 +37,7 @@ from nearfar.methods.simclr import simclr
 from nearfar.methods.yadim import yadim
 from nearfar.tasks import encoder as encoders
 from nearfar.tasks.ablate import ablate
+from nearfar.tasks.studies import plan as plans
 from nearfar.tasks.studies import setup as setups
 from nearfar.tasks.studies import training
 
@@ -329,8 +330,15 @@ def test_a_study_is_written_and_never_trained_again(toy, tmp_path, monkeypatch, 
     monkeypatch.setattr(training, "trained", lambda job, *rest: trained.append(job) or real(job, *rest))
     again = small(toy, out, vary=asked)
     assert not trained and again.as_dict() == study.as_dict()
-    more = small(toy, out, vary=["views:none", "loss"], seeds=3)
-    assert [job.settings.seed for job in trained] == [0, 1, 2, 2, 2]  # all of seed 2, and the loss of seeds 0 and 1
+    more = small(toy, out, vary="loss", seeds=3)  # what was measured before is in it, asked for or not
+    assert [job.settings.seed for job in trained] == [0, 1, 2, 2, 2, 2]  # all of seed 2, and the loss of seeds 0 and 1
+    both = [*((row.part, row.variant) for row in study.rows), ("loss", "negatives-only")]
+    plan, results = (json.loads((out / name).read_text()) for name in ("study.json", "results.json"))
+    assert [(row["part"], row["variant"]) for row in results["rows"]] == both
+    assert plan["variants"] == {"views": ["none"], "similarity": ["dot"], "loss": ["negatives-only"]}
+    assert len(plan["cells"]) == 12 and plan["costs"].keys() == {" ".join(one) for one in both}
+    assert results["skipped"][0] == list(study.skipped[0]) and results["sweeps"].keys() == {"dot"}
+    assert all(len(row.scores["linear"]) == 3 for row in more.rows) and "none" in (out / "study.txt").read_text()
     assert more.rows[1].scores["kNN"][0] == study.rows[1].scores["kNN"][0]
     with pytest.raises(UsageError, match="epochs: 1 -> 2"):
         small(toy, out, vary=asked, epochs=2)
@@ -439,6 +447,57 @@ def test_a_training_that_collapses_is_a_result(toy, tmp_path, monkeypatch) -> No
     assert "collapsed" in study.as_text() and study.of("views")[1].means
 
 
+def test_a_similarity_that_collapses_at_every_temperature_is_left_out(
+    toy, tmp_path, monkeypatch, two_temperatures
+) -> None:
+    real, begun, said, out = training.trained, [], [], tmp_path / "study"
+
+    def collapse(job, run, *rest):
+        begun.append(run.path)
+        if "dot" in run.path.parts:
+            raise HealthError("collapse: all embeddings are alike")
+        return real(job, run, *rest)
+
+    monkeypatch.setattr(training, "trained", collapse)
+    asked = {"vary": ["similarity:dot", "similarity:cosine"], "seeds": 1, "say": said.append}
+    study = small(toy, out, **asked)
+    left_out = ("similarity", "dot", sweeps.COLLAPSED)
+    assert [row.variant for row in study.rows] == [BASE, "cosine"] and study.sweeps.keys() == {"cosine"}
+    assert study.skipped == [left_out] and f"not trained: similarity dot: {sweeps.COLLAPSED}" in said
+    for name in ("study.json", "results.json"):
+        assert json.loads((out / name).read_text())["skipped"] == [list(left_out)]
+    assert json.loads((out / "study.json").read_text())["variants"] == {"similarity": ["cosine"]}
+    assert sweeps.COLLAPSED in (out / "study.txt").read_text()
+    begun.clear()
+    assert small(toy, out, **asked).as_dict() == study.as_dict() and not begun
+    assert left_out in small(toy, out, vary="views:none", seeds=1).skipped and len(begun) == 1
+
+
+def test_what_a_study_has_measured_stays_and_what_it_only_planned_does_not(toy, tmp_path, monkeypatch) -> None:
+    out = tmp_path / "x"
+    monkeypatch.setitem(VARIANTS["views"], "mine", VARIANTS["views"]["none"])
+    setup, wide = opened_setup(toy, tmp_path), "encoder:two-maps-x2"
+    plan = plans.decide_plan(setup, ["views:mine", "views:no-flip", wide], 1)
+    plans.store(setup, plan, None)
+    for cell in (Cell("views", "mine", 0), Cell("encoder", "two-maps-x2", 0)):
+        (out / cell.folder).mkdir(parents=True)
+        (out / cell.folder / training.SCORES).write_text("{}")
+    monkeypatch.setattr(plans, "MOST_COST", 1)  # the wide one would be too dear now; it has been trained
+    joined = plans.decide_plan(setup, "loss:negatives-only", 1)
+    assert joined.variants == {"views": ["mine"], "encoder": ["two-maps-x2"], "loss": ["negatives-only"]}
+    monkeypatch.delitem(VARIANTS["views"], "mine")
+    with pytest.raises(UsageError, match="views:mine, which isn't there now"):
+        plans.decide_plan(setup, "loss", 1)
+
+
+def test_a_study_of_amdim_has_views_that_its_network_takes(toy, tmp_path) -> None:
+    from nearfar.tasks.ablate import _setup
+
+    setup = _setup(toy, "amdim", {"encoder": "amdim-small", "device": "cpu"}, 1, None, tmp_path / "x", None, print)[0]
+    assert setup.train.size == 32 and setup.shape.size == 32  # of images of 16 pixels
+    assert torch.isfinite(Contrast(setup.base)(setup.batch))
+
+
 def test_minutes_are_turned_into_epochs_once(toy, tmp_path, monkeypatch) -> None:
     asked = {"epochs": None, "minutes": 0.001, "vary": "views:none", "seeds": 1}
     first = small(toy, tmp_path / "study", **asked)
@@ -481,14 +540,15 @@ def test_data_without_labels_and_folders_with_something_else_are_refused(toy, tm
 # What is said --------------------------------------------------------------------------------------------------------
 
 
-def made_up(scores: dict[tuple[str, str], list[float]]) -> Study:
+def made_up(scores: dict[tuple[str, str], list[float]], *, collapsed: tuple[Cell, ...] = ()) -> Study:
     """A study of numbers."""
     seeds = list(range(len(next(iter(scores.values())))))
-    found = {
+    found: dict[Cell, dict[str, object]] = {
         Cell(part, variant, seed): {"scores": {"linear": value, "kNN": value}, "seconds": 1.0, "temperature": None}
         for (part, variant), values in scores.items()
         for seed, value in enumerate(values)
     }
+    found |= {cell: {"failed": "collapse", "seconds": 1.0, "temperature": None} for cell in collapsed}
     costs = {f"{part} {variant}": Cost(1, 2, 3) for part, variant in scores}
     rows = rows_of(Plan({}, [], costs, seeds), found)
     study = Study(Path("x"), "amdim", 5, seeds, rows)
@@ -520,6 +580,19 @@ def test_one_seed_is_no_evidence_in_words() -> None:
     assert "With amdim 20.0 points lie between the best and the worst encoder" in text
 
 
+def test_one_pair_of_seeds_that_is_left_has_no_room_to_tell_of() -> None:
+    numbers = {
+        (BASE, BASE): [0.50, 0.52, 0.51],
+        ("views", "none"): [0.30, 0.32, 0.311],
+        ("views", "no-flip"): [0.49, 0.0, 0.0],
+    }
+    study = made_up(numbers, collapsed=(Cell("views", "no-flip", 1), Cell("views", "no-flip", 2)))
+    assert study.of("views")[1].against["linear"].difference.low is None
+    found = study.claims[0]
+    assert "worse than the base: none; no evidence of a difference: no-flip; not shown" in found
+    assert "room" not in found
+
+
 def test_the_family_of_a_verdict_is_the_part() -> None:
     """A difference that stands alone is judged more strictly beside others of its part, not beside another part."""
     base, found = [0.50, 0.52, 0.51], [0.56, 0.572, 0.575]
@@ -530,7 +603,6 @@ def test_the_family_of_a_verdict_is_the_part() -> None:
 
 
 def test_the_largest_among_equal_temperatures_is_chosen_and_edges_are_told() -> None:
-    assert sweeps.choose([(0.1, 0.5), (0.2, 0.5), (0.5, 0.4)]).chosen == 0.2
-    assert sweeps.choose([(0.1, 0.5), (0.2, 0.4)]).edge
-    with pytest.raises(UsageError, match="every temperature"):
-        sweeps.choose([(0.1, None)])
+    found, edge = sweeps.choose([(0.1, 0.5), (0.2, 0.5), (0.5, 0.4)]), sweeps.choose([(0.1, 0.5), (0.2, 0.4)])
+    assert found and found.chosen == 0.2 and edge and edge.edge
+    assert sweeps.choose([(0.1, None)]) is None

@@ -18,7 +18,7 @@ from nearfar import encoders, extract, similarity
 from nearfar.encoders.amdim import AmdimNet, Block
 from nearfar.encoders.patches import PatchGrid
 from nearfar.errors import UsageError
-from nearfar.extract.scales import CELL, LastMap, Scales, across_scales, across_views, map_shapes, several_pooled
+from nearfar.extract.scales import CELL, LastMap, Scales, across_scales, across_views, map_shapes
 from nearfar.losses import infonce
 from nearfar.losses.penalty import mean_square, penalised
 from nearfar.method import Batch, Contrast, Method, Pairs, chance
@@ -349,13 +349,6 @@ def test_asking_for_shapes_changes_nothing() -> None:
     assert [tuple(shape) for shape in map_shapes(net, channels=3, size=6)] == [(4, 4, 4)]
     assert torch.equal(torch.get_rng_state(), state) and net.training
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
-
-
-def test_several_pooled_maps_stand_side_by_side() -> None:
-    maps = Pyramid(7, 5, 3, 1)(torch.zeros(2, 3, 8, 8))
-    assert several_pooled(maps)[0].tolist() == [3, 0, 0, 1, 12, 12]
-    with pytest.raises(UsageError, match="some of 7, 5, 3, 1"):
-        several_pooled(maps, sides=(1, 4))
 
 
 # YADIM

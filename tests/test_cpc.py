@@ -20,8 +20,8 @@ from nearfar.encoders.layer_norm import ChannelNorm, layer_norms
 from nearfar.encoders.norm import BatchNorm
 from nearfar.encoders.patches import PatchGrid, cut, frame, grid_rows
 from nearfar.encoders.resnet_v2 import ResNetV2
-from nearfar.errors import UsageError
-from nearfar.extract.predict import CELLS, GridContexts, Predict, ZAndContext
+from nearfar.errors import DataError, UsageError
+from nearfar.extract.predict import CELLS, GridContexts, Predict, ZAndContext, check_enough
 from nearfar.losses import infonce
 from nearfar.method import Batch, Contrast, Pairs
 from nearfar.methods.cpc import cpc
@@ -336,6 +336,66 @@ def test_too_few_cells_are_refused() -> None:
         Predict(width=D, context=H, steps=2, within="label")([cells], [], samples(2), None)
     short = Predict(width=D, context=H, steps=5, valid=lambda sizes: sizes[:, 0])
     assert [len(p.anchor) for p in short([cells], [], samples(2, sizes=[4, 3]), None)] == [6, 4, 2, 0, 0]
+
+
+def test_samples_with_a_cell_to_predict_are_those_whose_loss_moves() -> None:
+    """Each sample alone: the loss has a gradient where `enough` counts it, and is 0 where it doesn't."""
+    sizes, counted = [1, 2, 3, 4, 6], []
+    for first in (1, 3):
+        predict = Predict(width=D, context=H, steps=3, first=first, valid=lambda sizes: sizes[:, 0])
+        for size in sizes:
+            loss = total(predict([torch.randn(1, 6, D + H)], [], samples(1, sizes=[size]), None))
+            assert bool(loss != 0) == bool(predict.enough(torch.tensor([[size]])))
+        counted.append(predict.enough(torch.tensor(sizes)[:, None]))
+    assert counted == [4, 2]
+    assert Predict(width=D, context=H, steps=2, grid=(3, 3)).enough(torch.zeros(7, 2)) == 7
+
+
+@pytest.mark.parametrize(
+    ("kind", "mend"), [("text", "documents"), ("sound", "longer sounds"), ("sequences", "--first")]
+)
+def test_data_without_anything_to_predict_is_refused(kind: str, mend: str) -> None:
+    predict, said = Predict(width=D, context=H, steps=3, first=2, valid=lambda sizes: sizes[:, 0]), []
+
+    def check(*sizes: int) -> None:
+        check_enough(predict, torch.tensor(sizes)[:, None], kind, said.append)
+
+    with pytest.raises(DataError, match="none of 3 samples has 3 .* or more") as error:
+        check(1, 2, 2)
+    assert mend in error.value.mend and not said
+    check(1, 3)
+    assert not said
+    check(1, 1, 3)
+    assert len(said) == 1 and "only 1 of 3 samples" in said[0] and mend in said[0]
+    check_enough(print, torch.zeros(3, 1), kind, said.append)
+    assert len(said) == 1
+
+
+def test_uneven_labels_are_refused_before_they_fill_the_memory() -> None:
+    predict = Predict(width=D, context=H, steps=1, within="label")
+
+    def rows(labels: list[int]) -> int:
+        count = len(labels)
+        return (
+            predict([torch.zeros(count, 2, D + H)], [], samples(count, labels=labels), None)[0].other.shape[:2].numel()
+        )
+
+    assert rows([0] * 9 + [1, 2, 3, 4, 5, 5, 5]) == 6 * 9 * 2
+    assert rows([0] * 8 + [1, 2, 3, 4, 5, 6, 7, 7]) == 8 * 8 * 2  # as many as there may be
+    with pytest.raises(UsageError, match="batch of 16 has 8 labels, one of them 9 times.* 72 rows"):
+        rows([0] * 9 + [1, 2, 3, 4, 5, 6, 7])
+
+
+@pytest.mark.parametrize("build", [cpc, cpc_v2])
+def test_the_callers_network_stays_as_it_is(build) -> None:
+    net = Tiny(batch_norm=True)
+    state, before = {name: value.clone() for name, value in net.state_dict().items()}, repr(net)
+    method = build(encoder=net, size=16, hidden=4)
+    with torch.no_grad():
+        for weight in method.encoder.parameters():
+            weight.zero_()
+    assert repr(net) == before and all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    assert not [m for m in method.encoder.modules() if isinstance(m, BatchNorm)]
 
 
 def test_z_and_context_lie_side_by_side() -> None:

@@ -130,7 +130,7 @@ def test_D15_half_of_the_files_corrupt(tmp_path, damage: str) -> None:
     with pytest.raises(DataError) as caught:
         load(tmp_path, size=16)
     text = str(caught.value)
-    assert "12 of 24 images" in text and "max_bad" in text
+    assert "12 of 24 cannot be read" in text and "max_bad" in text
     assert "bad09.jpg" in text and "bad10.jpg" not in text
     assert len(load(tmp_path, size=16, max_bad=12)) == 12
     with pytest.raises(DataError):

@@ -164,3 +164,72 @@ def test_monitors_on_embeddings_that_are_known() -> None:
     assert monitor.uniformity(alike) == pytest.approx(0)
     pairs = [(a - b).square().sum() for i, a in enumerate(axes) for b in axes[:i]]
     assert monitor.uniformity(axes) == pytest.approx(float(torch.stack(pairs).mul(-2).exp().mean().log()))
+
+
+def cells_of(count: int = 12, places: int = 5, width: int = 8) -> torch.Tensor:
+    return torch.randn(count, places, width, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+
+def test_monitors_on_cells_are_those_of_loops() -> None:
+    """Deviations from the same cell of the other samples, one at a time; padding at the end of some samples."""
+    cells, lengths = cells_of(), [5, 5, 4, 3, 5, 1, 2, 5, 4, 5, 3, 2]
+    for row, length in zip(cells, lengths, strict=True):
+        row[length:] = 0
+    rows = []
+    for place in range(5):
+        here = [cells[b, place] / cells[b, place].norm() for b in range(12) if lengths[b] > place]
+        rows += [one - torch.stack(here).mean(0) for one in here]
+    known = torch.stack(rows)
+    assert monitor.spread(cells) == pytest.approx(float(known.square().mean(0).sqrt().mean() * 8**0.5))
+    p = torch.linalg.svdvals(known) / torch.linalg.svdvals(known).sum()
+    assert monitor.effective_rank(cells) == pytest.approx(float((-(p * p.log()).sum()).exp()))
+    alone = cells.clone()
+    alone[1:, 1:] = 0  # all but one sample have one cell
+    assert monitor.spread(alone) == pytest.approx(monitor.spread(cells[:, 0]))
+
+
+def test_cells_that_average_out_are_no_collapse_and_alike_samples_are_one() -> None:
+    apart = cells_of(16, 400, 32).float()
+    row = monitor.measure([apart], [apart])
+    assert row["std"] > 0.9 and row["rank"] > 20 and "alignment" not in row
+    assert monitor.spread(apart.mean(1)) == pytest.approx(1, abs=0.1)  # directions of means, however short they are
+    offset = apart + 3  # as contexts have it
+    row = monitor.measure([offset], [offset])
+    assert row["std"] > 0.2 > 3 * monitor.spread(offset.mean(1)) and row["uniformity"] < -0.1
+    places = apart[:1].repeat(16, 1, 1)  # each sample the same, though its cells differ
+    assert monitor.measure([places], [places])["std"] == pytest.approx(0, abs=1e-6)
+    padded = torch.ones(16, 9, 32)
+    for sample, cells in enumerate(padded):
+        cells[1 + sample % 9 :] = 0
+    assert monitor.measure([padded], [padded])["std"] < monitor.COLLAPSED_STD
+    assert monitor.measure([padded * 0], [padded * 0])["std"] == 0
+
+
+def test_alignment_is_that_of_the_means_of_cells() -> None:
+    one, other = cells_of().float(), cells_of().flip(0).float()
+    found = monitor.measure([one, other], [one, other])["alignment"]
+    assert found == pytest.approx(monitor.alignment(one.mean(1), other.mean(1)))
+
+
+@pytest.mark.parametrize(("count", "places"), [(4, 3), (600, 1), (40, 1000), (1000, 12)])
+def test_measured_cells_are_taken_evenly(count: int, places: int) -> None:
+    numbers = torch.arange(count * places).view(count, places, 1)
+    found = monitor._some_cells(numbers, 512)
+    assert 0.9 * min(count * places, 512) <= found.shape[:2].numel() <= 512 or count < 32
+    for axis, of in ((found // places, count), (found % places, places)):
+        taken = axis.unique()
+        assert taken[0] == 0 and taken[-1] >= of - -(-of // len(taken)) - 1
+        assert len(taken) == 1 or int(taken.diff().max() - taken.diff().min()) <= 1
+
+
+def attract_cells(pairs: Pairs, similarity: Similarity) -> torch.Tensor:
+    """Pulls all cells to one direction."""
+    anchor = similarity.anchor(pairs.anchor)
+    return -(anchor @ anchor.detach().mean(0)).mean()
+
+
+def test_T1_a_forced_collapse_of_cells_stops() -> None:
+    model = Contrast(replace(methods.yadim(encoder=Tiny(), size=SIDE, width=16), loss=attract_cells))
+    model.head = nn.Sequential(extract.Cells(), nn.Linear(Tiny.width, 16))
+    with pytest.raises(HealthError, match="collapse"):
+        loop_of(model, epochs=50)()

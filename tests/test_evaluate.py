@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from importlib import import_module
 
 import numpy as np
@@ -15,11 +16,16 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_rand_score, average_precision_score
 from torch import nn
+from toy_sequences import toy_sequences
+from toy_sounds import RATE, toy_ears, toy_sounds
 
-from nearfar import evaluation
+from nearfar import encoders, evaluation
+from nearfar.data.inputs import blocks
 from nearfar.errors import UsageError
 from nearfar.evaluation.protocol import Score, student_interval, wilson
 from nearfar.method import Batch
+from nearfar.tasks import summary
+from nearfar.views.sound import Waveform
 
 few, knn_module, linear_module, retrieval_module = (
     import_module(f"nearfar.evaluation.{name}") for name in ("few_labels", "knn", "linear", "retrieval")
@@ -102,6 +108,54 @@ def test_E9_no_images_and_maps_instead_of_vectors_are_said():
     with pytest.raises(UsageError, match="one vector an image"):
         evaluation.features(lambda v: v, Images(2), transform)
     assert evaluation.features(lambda v: v.flatten(1), Images(1), transform).shape == (1, 16)
+
+
+def blocks_by_loops(lengths: list[int], width: int, most: int, values: int) -> list[list[int]]:
+    found: list[list[int]] = []
+    for place, length in enumerate(lengths):
+        last = found[-1] if found else []
+        longest = max([length, *(lengths[one] for one in last)])
+        if last and len(last) < most and (len(last) + 1) * longest * width <= values:
+            last.append(place)
+        else:
+            found.append([place])
+    return found
+
+
+@pytest.mark.parametrize("values", [1, 300, 1000, 2**21])
+@pytest.mark.parametrize("most", [1, 7, 500])
+def test_blocks_are_those_of_loops(most: int, values: int):
+    data = toy_sequences(60)
+    width = math.prod(data.inputs.flat.shape[1:])
+    found = [part.tolist() for part in blocks(data, most, values=values)]
+    assert found == blocks_by_loops(data.sizes[:, 0].tolist(), width, most, values)
+    turned = data.subset(np.arange(60)[::-1])
+    expected = blocks_by_loops(turned.sizes[:, 0].tolist(), width, most, values)
+    assert [part.tolist() for part in blocks(turned, most, values=values)] == expected
+
+
+def test_blocks_of_images_are_bounded_by_their_number_alone():
+    assert [len(part) for part in blocks(Images(600), 256, values=1)] == [256, 256, 88] and not [*blocks(Images(0), 4)]
+
+
+def test_features_and_spectra_are_the_same_whatever_the_block(monkeypatch):
+    """Sounds of 120 to 240 samples; the longest of a block sets its padding."""
+    data, net = toy_sounds(48), toy_ears()
+    module, most = import_module("nearfar.evaluation.features"), []
+
+    def encode(view: torch.Tensor) -> torch.Tensor:
+        most.append(view[:, 0].numel())
+        return encoders.pooled(net(view))
+
+    whole = evaluation.features(encode, data, Waveform(RATE)), summary.spectra(None, data)
+    assert most == [48 * int(data.sizes.max())]
+    for values in (1, 700, 3000):
+        most.clear()
+        monkeypatch.setattr(module, "blocks", partial(blocks, values=values))
+        monkeypatch.setattr(summary, "blocks", partial(blocks, values=values))
+        torch.testing.assert_close(evaluation.features(encode, data, Waveform(RATE)), whole[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(summary.spectra(None, data), whole[1], rtol=1e-4, atol=1e-4)
+        assert max(most) <= max(values, int(data.sizes.max())) and len(most) > 48 * 120 / max(values, 240)
 
 
 # ------------------------------------------------------------ kNN

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import nearfar
 from nearfar.data import Dataset, load
 from nearfar.data.pairs import load_pairs
 from nearfar.data.tokens import Tokenizer
@@ -126,6 +127,48 @@ def test_a_manifest_of_pairs(tmp_path: Path, kind: str) -> None:
     assert reds(data.inputs) == [0, 20, 40, 0] and reds(data.columns["image2"].inputs) == [100, 120, 140, 160]
     assert captions(data) == [f"word, {n}" for n in range(4)]  # a0 is there with two captions
     assert data.classes == ["c0", "c1"] and data.labels.tolist() == [0, 1, 0, 0]
+
+
+def captioned(folder: Path, kind: str, *, captions: int = 2, label: str = "") -> Path:
+    """A list of 8 images, each with several captions; `label` is that of the last row."""
+    rows = [{"path": f"{n % 8}.png", "caption": f"row {n}", "label": f"c{n % 2}"} for n in range(8 * captions)]
+    rows[-1]["label"] = label or rows[-1]["label"]
+    for number in range(8):
+        (folder / f"{number}.png").write_bytes(png(number))
+    lines = [json.dumps(row) for row in rows] if kind == "jsonl" else [",".join(row.values()) for row in rows]
+    path = folder / f"list.{kind}"
+    path.write_text("\n".join(lines if kind == "jsonl" else ["path,caption,label", *lines]))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_an_image_with_several_captions_is_one_image_without_them(tmp_path: Path, kind: str) -> None:
+    path = captioned(tmp_path, kind)
+    data = nearfar.load(path, size=16)
+    assert data.names == [f"{n}.png" for n in range(8)] and reds(data.inputs) == [20 * n for n in range(8)]
+    assert data.labels is not None and data.labels.tolist() == [0, 1] * 4 and len(nearfar.scan(path)) == 8
+    assert len(load_pairs(path, size=16)) == 16
+    with pytest.raises(DataError, match=r"line \d+: two labels for '7.png'"):
+        nearfar.load(captioned(tmp_path, kind, label="other"), size=16)
+
+
+def test_D16_a_split_keeps_all_captions_of_an_image_together(tmp_path: Path) -> None:
+    data = load_pairs(captioned(tmp_path, "csv", captions=3), size=16, labels=False)
+    assert len(np.unique(data.hashes, axis=0)) == 24 and len(np.unique(data.groups, axis=0)) == 8
+    for seed in range(5):
+        rest, held = data.split(0.1, seed=seed)
+        sides = [{data.names[place] for place in part} for part in (rest, held)]
+        assert not sides[0] & sides[1] and (len(held), len(rest)) == (3, 21)
+        assert np.array_equal(data.subset(held).groups, data.groups[held])
+
+
+def test_second_images_of_a_list_with_several_captions_an_image_are_refused(tmp_path: Path) -> None:
+    for number in range(2):
+        (tmp_path / f"{number}.png").write_bytes(png(number))
+    (tmp_path / "list.csv").write_text("path,path2,text\n0.png,1.png,one\n0.png,1.png,two\n")
+    assert len(load_pairs(tmp_path / "list.csv", size=16, columns=("image", "image2", "text"))) == 2
+    with pytest.raises(DataError, match="several captions"):
+        load_pairs(tmp_path / "list.csv", size=16, columns=("image", "image2"))
 
 
 def test_a_folder_of_images_with_a_text_beside_each(tmp_path: Path) -> None:

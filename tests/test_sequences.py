@@ -242,9 +242,9 @@ def test_D21_sequences_with_nan_or_infinity_are_listed_and_constant_ones_are_fin
 
 def test_too_many_bad_sequences_stop_the_reading(tmp_path):
     path = saved(tmp_path / "a.npz", observations=np.full((4, 3, 2), np.nan))
-    with pytest.raises(DataError, match="no readable"):
+    with pytest.raises(DataError, match="nothing here can be read"):
         load_sequences(path)
-    with pytest.raises(DataError, match="no readable"):
+    with pytest.raises(DataError, match="nothing here can be read"):
         load_sequences(path, max_bad=9)
 
 
@@ -301,6 +301,20 @@ def test_S1_nothing_is_unpickled(tmp_path):
             load_sequences(tmp_path / name)
     np.save(tmp_path / "c.npy", np.zeros((3, 2)))
     assert [name for name, _ in load_sequences(tmp_path, max_bad=2).bad] == ["a.npz", "b.npy"]
+
+
+@pytest.mark.parametrize("name", ["walks.csv", "walks.npy", "walks"])
+def test_a_file_of_another_kind_is_not_called_dangerous(tmp_path, name):
+    (tmp_path / name).write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match="kind that is not read") as caught:
+        load_sequences(tmp_path / name)
+    assert ".npz" in caught.value.mend
+
+
+def test_S1_a_pickle_is_called_dangerous(tmp_path):
+    np.zeros(3).dump(tmp_path / "a.npy")
+    with pytest.raises(IntegrityError, match="Python objects"):
+        load_sequences(tmp_path / "a.npy")
 
 
 def test_damaged_and_missing_files_are_refused(tmp_path):
@@ -538,3 +552,25 @@ def test_the_example_runs(repository, monkeypatch, capsys):
     runpy.run_path(str(repository / "examples" / "rl_auxiliary.py"), run_name="__main__")
     told = capsys.readouterr().out.splitlines()
     assert len(told) == 3 and "without" in told[1] and "with CPC" in told[2]
+
+
+def test_evaluation_sees_the_representation_that_is_asked_for():
+    view, found = torch.randn(3, 9, 4), {}
+    for representation in ("context", "cells", "last"):
+        net = cpc_sequence(channels=4, size=9, width=5, context=6, representation=representation).encoder
+        z, c, found[representation] = net(view)
+        expected = {"context": c.mean(1), "cells": z.mean(1), "last": c[:, -1]}[representation]
+        torch.testing.assert_close(found[representation], expected)
+        assert net.width == expected.shape[1]
+    own = Recurrent(Observations(3, width=5), width=5, context=6, representation="last")
+    assert cpc_sequence(encoder=own).encoder.representation == "last"
+    other = cpc_sequence(encoder=own, representation="cells").encoder
+    assert (own.representation, own.width, other.representation, other.width) == ("last", 6, "cells", 5)
+    assert all(one is two for one, two in zip(own.parameters(), other.parameters(), strict=True))
+    with pytest.raises(UsageError, match="'max'"):
+        cpc_sequence(representation="max")
+
+
+def test_sequences_that_are_too_short_are_counted():
+    data = Batch(torch.ones(4, 3, WIDTH), torch.tensor([[1], [3], [2], [99]]), torch.arange(4))
+    assert [cpc_sequence(first=n, steps=3).extract.pair.enough(data.sizes) for n in (1, 2, 3)] == [3, 2, 1]

@@ -376,3 +376,17 @@ def test_D21_log_mel_of_silence_and_of_a_click_is_finite():
     torch.testing.assert_close(found[1:], alone)
     with pytest.raises(UsageError, match="bands"):
         log_mel(batch.inputs, batch.sizes, rate=8000, bands=0)
+
+
+def test_sounds_of_one_frame_have_nothing_to_predict():
+    method = cpc_audio(encoder="sound-8k-small", size=4096)
+    frame, hop = SHORT.receptive_field, SHORT.hop
+    assert method.extract.pair.enough(torch.tensor([[10], [frame], [frame + hop - 1], [frame + hop], [50000]])) == 2
+
+
+@pytest.mark.parametrize("representation", ["context", "cells", "last"])
+def test_evaluation_of_sound_sees_what_is_asked_for(representation: str):
+    net = cpc_audio(encoder="sound-8k-small", size=4096, representation=representation).encoder
+    z, c, found = net(torch.stack([torch.randn(2, 700), torch.ones(2, 700)], 1))
+    expected = {"context": c.mean(1), "cells": z.mean(1), "last": c[:, -1]}[representation]
+    torch.testing.assert_close(found, expected)

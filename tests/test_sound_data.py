@@ -173,11 +173,25 @@ def test_D21_a_long_recording_becomes_equal_pieces(tmp_path: Path):
     put(tmp_path / "y" / "b.wav", encoded(long[: RATE * 2]))
     data = load_sound(tmp_path, seconds=2.0)
     assert data.names == ["x/a.wav [0-2 s]", "x/a.wav [2-4 s]", "x/a.wav [4-6 s]", "y/b.wav"]
-    assert data.labels.tolist() == [0, 0, 0, 1] and len(np.unique(data.hashes, axis=0)) == 2  # split keeps pieces together
+    assert data.labels.tolist() == [0, 0, 0, 1] and len(np.unique(data.hashes, axis=0)) == 4
     assert np.array_equal(np.concatenate([data.inputs[i][0] for i in range(3)]), long[:, 0])
     uneven = load_sound(tmp_path, seconds=2.5)
     assert uneven.names[:3] == data.names[:3] and uneven.names[3:] == ["y/b.wav"]
     assert load_sound(tmp_path, seconds=4.0).names[1] == "x/a.wav [3-6 s]"
+
+
+def test_D16_a_split_keeps_recordings_whole(tmp_path: Path):
+    """Ten recordings of three pieces, one of which is there twice; a class of one recording stays with the rest."""
+    for number in range(10):
+        put(tmp_path / "x" / f"{number}.wav", encoded(noise(300, seed=number % 9)))
+    put(tmp_path / "y" / "alone.wav", encoded(noise(300, seed=10)))
+    data = load_sound(tmp_path, seconds=100 / RATE)
+    assert len(np.unique(data.hashes, axis=0)) == 30 and len(np.unique(data.groups, axis=0)) == 10
+    for seed in range(5):
+        rest, held = data.split(0.1, seed=seed)
+        assert len(held) in (3, 6) and data.labels is not None and not data.labels[held].any()
+        sides = [{data.groups[place].tobytes() for place in part} for part in (rest, held)]
+        assert not sides[0] & sides[1]
 
 
 def test_D21_bad_files_are_listed_and_the_rest_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,12 @@ from nearfar.device import choose
 from nearfar.encoders.sentence import SENTENCE_ENCODERS, SentenceCells, sentence_encoder
 from nearfar.engine import Loop
 from nearfar.errors import DataError, DeviceError, Stopped, UsageError
+from nearfar.extract.predict import Predict, check_enough
 from nearfar.method import Batch, Contrast, Method
 from nearfar.methods.cpc_text import cpc_text
 from nearfar.plan import Plan
 from nearfar.runs import Run
+from nearfar.tasks import summary
 from nearfar.views.text import Sentences, sentences
 
 STORY = ["The dog ran home.", "It was late, and the dog was tired.", "Nobody saw the dog's home.", "Größe: 3 m²."]
@@ -224,6 +227,54 @@ def test_labels_go_with_every_run_of_a_row(tmp_path: Path) -> None:
     assert data.names == ["rows.jsonl:1.1", "rows.jsonl:1.3", "rows.jsonl:3.1"]
     assert data.labels.tolist() == [1, 1, 0] and data.classes == ["a", "b"]
     assert data.sizes.tolist() == [[4, 4], [6, 0], [5, 0]]
+
+
+def test_D16_a_split_keeps_documents_whole(tmp_path: Path) -> None:
+    """Documents of one class, several runs each; equal documents are one."""
+    texts = [" ".join(f"Row {row // 2} says {n}." for n in range(12)) for row in range(40)]
+    rows = [{"text": text, "label": "ab"[row // 2 % 2]} for row, text in enumerate(texts)]
+    data = load_text(write(tmp_path / "rows.jsonl", rows), sentences=3)
+    assert len(data) == 160 and data.groups is not None and len(np.unique(data.groups, axis=0)) == 20
+    for seed in range(5):
+        rest, held = data.split(0.05, seed=seed)
+        documents = [{data.names[place].split(".")[1] for place in part} for part in (rest, held)]
+        assert not documents[0] & documents[1] and len(documents[1]) == 4 and len(held) == 16
+        again = data.subset(rest)
+        assert np.array_equal(again.groups, data.groups[rest])
+        assert len(again.split(0.1, seed=seed)[1]) == 16
+    lines = load_text(write(tmp_path / "alone.jsonl", rows[:3:2]))
+    assert lines.groups is None and [len(part) for part in lines.split(0.5)] == [2, 0]
+
+
+def test_of_one_document_alone_nothing_is_held_out(tmp_path: Path) -> None:
+    path = tmp_path / "book.txt"
+    path.write_text("".join(f"Sentence {n}.\n" for n in range(40)))
+    data = load_text(path, sentences=2)
+    assert [len(part) for part in data.split(0.05)] == [20, 0] and [len(part) for part in data.split(1.0)] == [0, 20]
+
+
+def bag_by_loops(rows: np.ndarray, kept: list[int]) -> list[list[int]]:
+    return [[int((row == token).sum()) for token in kept] for row in rows]
+
+
+def test_the_bag_holds_the_tokens_that_are_frequent_in_the_training_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summary, "MOST_TOKENS", 7)
+    rng = np.random.default_rng(0)
+    tokens = (rng.pareto(0.5, (60, 1, 12)) * 3).clip(0, 99).astype(np.int16)
+    tokens[40:] = rng.integers(60, 90, (20, 1, 12))  # frequent in the test part alone
+    data = replace(toy_text(60), inputs=tokens, tokenizer=Tokenizer("words", 100))
+    train, test = data.subset(np.arange(40)), data.subset(np.arange(40, 60))
+    counts = Counter(tokens[:40][tokens[:40] > 0].tolist())
+    kept = sorted(sorted(counts, key=lambda token: (-counts[token], token))[:7])
+    found = summary.bags(None, train, test)
+    assert found[0].tolist() == bag_by_loops(tokens[:40, 0], kept)
+    assert found[1].tolist() == bag_by_loops(tokens[40:, 0], kept)
+
+
+def test_the_bag_of_bytes_holds_all_of_them() -> None:
+    data = toy_text(20)
+    train, test = summary.bags(None, data.subset(np.arange(12)), data.subset(np.arange(12, 20)))
+    assert train.shape == (12, 256) and test.tolist() == bag_by_loops(data.inputs[12:], list(range(1, 257)))
 
 
 def test_D21_odd_files_are_read(tmp_path: Path) -> None:
@@ -508,3 +559,22 @@ def test_wrong_settings_of_the_method_are_refused() -> None:
     for wrong in ({"sentences": 2}, {"size": 0}, {"encoder": "sentense"}, {"encoder": torch.nn.Linear(2, 2)}):
         with pytest.raises(UsageError):
             toy_method(**wrong)
+
+
+def test_single_sentences_have_nothing_to_predict(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text\n" + "".join(f"the sentence {number}\n" for number in range(80)))
+    method, data = cpc_text(encoder="sentence-small", sentences=4), load_text(path, sentences=4)
+    assert isinstance(method.extract.pair, Predict)
+    with pytest.raises(DataError, match="none of 80 samples has 2 sentences or more"):
+        check_enough(method.extract.pair, torch.from_numpy(data.sizes), data.kind, print)
+    path.write_text("text\n" + "One here. Two here. Three here.\n" * 80)
+    assert method.extract.pair.enough(torch.from_numpy(load_text(path, sentences=4).sizes)) == 80
+
+
+@pytest.mark.parametrize("representation", ["context", "cells", "last"])
+def test_evaluation_of_text_sees_what_is_asked_for(representation: Any) -> None:
+    net = cpc_text(encoder="sentence-small", sentences=4, representation=representation).encoder
+    z, c, found = net(torch.randint(1, 257, (2, 3, 6)))
+    expected = {"context": c.mean(1), "cells": z.mean(1), "last": c[:, -1]}[representation]
+    torch.testing.assert_close(found, expected)

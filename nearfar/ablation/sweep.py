@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import UsageError
 from .cells import SWEEP_SEED, VALIDATION
 
 TEMPERATURES = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -14,6 +13,8 @@ PROTOCOL = (
     f"each with a seed of its own ({SWEEP_SEED}) on {1 - VALIDATION:.0%} of the training part; chosen by kNN on the "
     "rest of it"
 )
+COLLAPSED = "training collapsed at every temperature tried (try a lower --lr, in a study of its own)"
+"""Why a similarity is left out that `choose` finds no temperature for."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Sweep:
     edge: bool
 
 
-def choose(tried: list[tuple[float, float | None]]) -> Sweep:
-    """The best of those that did not collapse.
+def choose(tried: list[tuple[float, float | None]]) -> Sweep | None:
+    """The best of those that did not collapse; None where all did.
 
     Example:
         >>> choose([(0.1, 0.5), (0.2, 0.7), (0.5, 0.7), (1.0, None)])
@@ -40,6 +41,6 @@ def choose(tried: list[tuple[float, float | None]]) -> Sweep:
     """
     whole = [(value, temperature) for temperature, value in tried if value is not None]
     if not whole:
-        raise UsageError("training collapsed at every temperature", where="similarity", mend="a lower --lr")
+        return None
     _, chosen = max(whole)
     return Sweep(tuple(tried), chosen, chosen in (tried[0][0], tried[-1][0]))

@@ -46,6 +46,8 @@ class Dataset:
         columns: What else belongs to each sample, by name: `image2`, `text`.
         rate: Samples of sound a second, Hz.
         tokenizer: What made tokens of text.
+        groups: Hash of what a sample is a part of, its document, recording or image, uint8 `[N, 16]`; None: of nothing
+            larger. `split` keeps a group on one side.
     """
 
     inputs: Inputs
@@ -60,6 +62,7 @@ class Dataset:
     columns: dict[str, Column] = field(default_factory=dict)
     rate: int | None = None
     tokenizer: Tokenizer | None = None
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -119,16 +122,19 @@ class Dataset:
             hashes=self.hashes[places],
             labels=None if self.labels is None else self.labels[places],
             columns={n: Column(chosen(c.inputs, places), c.sizes[places], c.kind) for n, c in self.columns.items()},
+            groups=None if self.groups is None else self.groups[places],
         )
 
     def split(self, fraction: float, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Places of two parts, in order: the rest, and the held-out `fraction`, of each class where there are labels.
 
-        Who is held out depends on the content of an image and the seed alone, so exact duplicates of one class stay on
-        one side, and a file that is added moves no other but at the edge.
+        Who is held out depends on the content of a sample and the seed alone, so exact duplicates of one class stay on
+        one side, and a file that is added moves no other but at the edge. Samples of one group (`groups`) stay together
+        as duplicates do: of a class that is one group alone nothing is held out.
 
         Args:
-            fraction: Held-out share, 0 to 1; rounded to whole samples, duplicates of the last one added.
+            fraction: Held-out share, 0 to 1; rounded to whole samples, duplicates of the last one added, unless nothing
+                of the class would be left.
             seed: Another seed holds out others.
 
         Raises:
@@ -137,16 +143,17 @@ class Dataset:
         if not 0 <= fraction <= 1:
             raise UsageError(f"a fraction of {fraction}", where="fraction", mend="a number from 0 to 1")
         salt = str(seed).encode()[:16]
-        keys = np.array(
-            [hashlib.blake2b(value.tobytes(), digest_size=8, salt=salt).hexdigest() for value in self.hashes]
-        )
+        whole = self.hashes if self.groups is None else self.groups
+        keys = np.array([hashlib.blake2b(value.tobytes(), digest_size=8, salt=salt).hexdigest() for value in whole])
         labels = np.zeros(len(self), np.int64) if self.labels is None else self.labels
         held = np.zeros(len(self), bool)
         for label in np.unique(labels):
             members = np.flatnonzero(labels == label)
             count = round(fraction * len(members))
             if count:
-                held[members] = keys[members] <= np.sort(keys[members])[count - 1]
+                last = np.sort(keys[members])[count - 1]
+                upto = keys[members] <= last
+                held[members] = keys[members] < last if upto.all() and count < len(members) else upto
         return np.flatnonzero(~held), np.flatnonzero(held)
 
     def write_bad_files(self, path: str | Path) -> None:

@@ -39,15 +39,15 @@ def read_manifest(path: Path, *, part: str | None, column: str = "image", text: 
         path: The manifest.
         part: Only rows whose `split` is this; None: all.
         column: Which images: "image" are those of `path`, "image2" of `path2`, and so on.
-        text: Whether captions are read too, from a column `text` or `caption`. A file may then be listed with several.
+        text: Whether captions are asked for, of a column `text` or `caption`. A file may be listed with several;
+            without them it is taken once.
 
     Raises:
         DataError: Unknown file, a file listed twice, two labels for one file, an unlabelled row among labelled ones, no
             such column.
     """
     named = "path" + column.removeprefix("image")
-    read = _json_rows if path.suffix in (".jsonl", ".ndjson") else _csv_rows
-    lines = read(path, named, text)
+    lines = _json_rows(path, named) if path.suffix in (".jsonl", ".ndjson") else _csv_rows(path, named, text)
     try:
         rows = [row for row in lines if part is None or row.split == part]
     except (csv.Error, UnicodeError) as problem:
@@ -55,11 +55,17 @@ def read_manifest(path: Path, *, part: str | None, column: str = "image", text: 
     if not rows:
         which = f" of split {part!r}" if part else ""
         raise DataError(f"the manifest lists no image{which}", where=path, mend=_MEND)
-    files, problems = _files(rows, path.parent, again=text or column != "image")
+    captioned = any(row.text is not None for row in rows)
+    files, problems = _files(rows, path.parent, again=text or captioned or column != "image")
     labelled = any(row.label for row in rows)
     problems += [f"line {row.line}: no label, others have one" for row in rows if labelled and not row.label]
     if problems:
         raise problems_error(sorted(problems, key=_line), path, _MEND)
+    if captioned and not text and column == "image":
+        once: dict[Path, Row] = {}
+        for file, row in zip(files, rows, strict=True):
+            once.setdefault(file, row)
+        files, rows = list(once), list(once.values())
     facts = [file.stat() for file in files]
     names = [row.path for row in rows]
     labels, classes = numbered([row.label for row in rows]) if labelled else (None, None)
@@ -107,7 +113,7 @@ def _csv_rows(path: Path, named: str, text: bool) -> Iterator[Row]:
         stream.seek(0)
         reader = csv.reader(stream, delimiter=max(",;\t", key=head.count), strict=True)
         columns = [name.strip().lower() for name in next(reader, [])]
-        told = next((name for name in TEXT_COLUMNS if name in columns), "text") if text else None
+        told = next((name for name in TEXT_COLUMNS if name in columns), "text" if text else None)
         for name in filter(None, (named, told)):
             if name not in columns:
                 raise DataError(f"no column {name!r} among {columns}", where=f"{path}:1", mend=_MEND)
@@ -123,7 +129,7 @@ def _csv_rows(path: Path, named: str, text: bool) -> Iterator[Row]:
             line = reader.line_num + 1
 
 
-def _json_rows(path: Path, named: str, text: bool) -> Iterator[Row]:
+def _json_rows(path: Path, named: str) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
@@ -135,5 +141,5 @@ def _json_rows(path: Path, named: str, text: bool) -> Iterator[Row]:
             if not isinstance(row, dict) or not isinstance(row.get(named), str):
                 raise problems_error([f'line {number}: not an object with a "{named}"'], path, _MEND)
             label, split = ("" if row.get(key) is None else str(row[key]) for key in ("label", "split"))
-            told = next((row[name] for name in TEXT_COLUMNS if name in row), None) if text else None
+            told = next((row[name] for name in TEXT_COLUMNS if name in row), None)
             yield Row(number, row[named], label.strip(), split, caption(told))

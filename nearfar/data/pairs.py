@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UsageError
+from ..errors import DataError, UsageError
 from .dataset import Dataset
 from .decode import MAX_PIXELS
 from .inputs import Column, Inputs, chosen
@@ -38,7 +38,7 @@ def load_pairs(
     """Samples with all their parts: the first image as inputs, the others as columns. Images are decoded once.
 
     A sample of which one part is bad or missing is left out as a whole, and listed. Hashes are of all parts together,
-    so the fingerprint changes with any of them, and `split` keeps samples on one side only where all parts are equal.
+    so the fingerprint changes with any of them; `split` keeps all samples with the same first image on one side.
 
     Args:
         path: Parquet (a file or a folder) with a column of encoded images for each image of `columns`, and `text` or
@@ -65,6 +65,9 @@ def load_pairs(
         for number, name in enumerate(images)
     ]
     first = sources[0]
+    if any(len(one.names) != len(first.names) for one in sources):
+        what = f"images with several captions each, and {', '.join(columns)} are asked for"
+        raise DataError(what, where=first.path, mend="text among the columns, or a list without captions")
     stores = _decoded(sources, size, channels, max_bad=max_bad, cache=cache_folder(cache), progress=progress)
     bad = _bad(first, dict(zip(images, stores, strict=True)))
     check_bad([(first.names[row], reason) for row, reason in bad.items()], len(first.names), max_bad, first.path)
@@ -92,6 +95,7 @@ def load_pairs(
         bad=[(first.names[row], reason) for row, reason in sorted(bad.items())],
         columns=others,
         tokenizer=made,
+        groups=np.array(stores[0].hashes[places[0]]),
     )
 
 

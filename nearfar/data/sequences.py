@@ -19,6 +19,8 @@ from .inputs import Ragged
 from .source import numbered
 from .survey import Progress, check_bad, digest
 
+_MAGIC = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")  # .npy; .npz, and one that is empty
+_PICKLE = b"\x80"  # of protocol 2 and later
 OBSERVATION_KEYS, LABEL_KEYS, SUFFIXES = ("observations", "x"), ("labels", "y"), (".npy", ".npz")
 _SHAPES = "[N, T, ...] with as many steps in each, or [total, ...] with lengths or ends [N], as of np.savez(...)"
 
@@ -153,6 +155,13 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     mend = "write it again with np.savez(path, observations=...)"
     try:
         with path.open("rb") as stream:
+            head = stream.read(6)
+            stream.seek(0)
+            if not head.startswith((*_MAGIC, _PICKLE)):
+                what = f"a file of a kind that is not read ({path.suffix or 'no suffix'})"
+                raise DataError(
+                    what, where=path, mend=f"sequences are .npy or .npz: {_SHAPES}; or a folder of such files"
+                )
             found = np.load(stream, allow_pickle=False)
             if isinstance(found, np.ndarray):
                 return {OBSERVATION_KEYS[0]: found}

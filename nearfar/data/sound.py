@@ -63,7 +63,7 @@ def load_sound(
 
     Channels are averaged, the rate is changed by `scipy.signal.resample_poly`, floating point outside of [-1, 1] is
     cut. Silence is sound. A recording longer than `seconds` becomes as few equal pieces as that allows, called
-    `a.wav [20-40 s]`; each is a sample with the label of the whole.
+    `a.wav [20-40 s]`; each is a sample with the label of the whole. `split` keeps all pieces of one on one side.
 
     Args:
         path: A folder of `.wav`, `.flac` or `.ogg` files (a subfolder a class, or none), a manifest (`.csv`, `.tsv`,
@@ -95,6 +95,7 @@ def load_sound(
         ids=np.arange(len(pieces.names)),
         names=pieces.names,
         hashes=pieces.hashes,
+        groups=store.hashes[pieces.owners],
         labels=None if source.labels is None else source.labels[store.rows[pieces.owners]],
         classes=source.classes,
         bad=[(source.names[row], reason) for row, reason in store.bad],
@@ -113,7 +114,7 @@ class _Pieces:
 
 
 def _pieces(source: Source, store: Recordings, longest: int) -> _Pieces:
-    """Where each sample is in the flat array; a piece has its recording's hash, so that `split` keeps them together."""
+    """Where each sample is in the flat array. The hash of a piece is that of its recording and of where it is in it."""
     counts = -(-store.lengths // longest)
     owners = np.repeat(np.arange(len(counts)), counts)
     numbers = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -121,10 +122,11 @@ def _pieces(source: Source, store: Recordings, longest: int) -> _Pieces:
     begins, ends = lengths * numbers // parts, lengths * (numbers + 1) // parts
     starts = (np.cumsum(store.lengths) - store.lengths)[owners] + begins
     names = [source.names[store.rows[owner]] for owner in owners]
-    hashes = np.array(store.hashes)[owners]
+    hashes = store.hashes[owners]
     for i in np.flatnonzero(parts > 1):
         first, last = (round(float(edge) / store.rate, 3) for edge in (begins[i], ends[i]))
         names[i] = f"{names[i]} [{first:.8g}-{last:.8g} s]"
+        hashes[i] = np.frombuffer(digest(hashes[i].tobytes() + f"{begins[i]} {ends[i]}".encode()), np.uint8)
     return _Pieces(starts, ends - begins, owners, names, hashes)
 
 

@@ -51,7 +51,8 @@ def load_text(
 
     With `sentences=1` each line or row is a sample as it stands. With more, documents are cut into sentences (`cut`),
     and these into runs of so many, one after the other: no run crosses into another document, none shares a sentence
-    with another, and the last one of a document may have fewer, with sizes of 0 behind them.
+    with another, and the last one of a document may have fewer, with sizes of 0 behind them. `split` keeps all runs of
+    a document on one side.
 
     Text that is not valid UTF-8 keeps what is, with U+FFFD for the rest. An empty row is a sample of one token; a row
     without text (null) is listed as bad.
@@ -108,6 +109,7 @@ def load_text(
         bad=pieces.bad,
         kind="text",
         tokenizer=made,
+        groups=None if sentences == 1 else _groups(texts, np.array(documents), first),
     )
 
 
@@ -143,3 +145,9 @@ def _hashes(texts: list[str], first: np.ndarray) -> np.ndarray:
     ends = [*first[1:].tolist(), len(texts)]
     joined = ("\0".join(texts[start:end]) for start, end in zip(first.tolist(), ends, strict=True))
     return np.stack([np.frombuffer(digest(text.encode("utf-8", "surrogatepass")), np.uint8) for text in joined])
+
+
+def _groups(texts: list[str], documents: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Hash of the document of each sample, uint8 `[N, 16]`."""
+    begins = np.flatnonzero(np.diff(documents, prepend=-1))
+    return _hashes(texts, begins)[np.searchsorted(begins, first, "right") - 1]

@@ -6,6 +6,7 @@ https://arxiv.org/abs/1807.03748.
 
 from __future__ import annotations
 
+import copy
 from typing import Literal, get_args
 
 import torch
@@ -54,18 +55,30 @@ class Recurrent(nn.Module):
         representation: Representation = "context",
     ) -> None:
         super().__init__()
-        if kind not in KINDS or representation not in get_args(Representation):
-            raise UsageError(
-                f"kind {kind!r}, representation {representation!r}",
-                where="Recurrent",
-                mend=f"kind: {', '.join(KINDS)}; representation: {', '.join(get_args(Representation))}",
-            )
+        _check(kind, representation)
         if min(width, context) < 1:
             raise UsageError(f"widths {width} and {context}", where="Recurrent", mend="1 or more each")
         self.cells, self.recurrence = cells, KINDS[kind](width, context, batch_first=True)
         self.kind, self.representation = kind, representation
         self.cell_width, self.context_width = width, context
-        self.width = width if representation == "cells" else context
+
+    @property
+    def width(self) -> int:
+        """Width of the representation."""
+        return self.cell_width if self.representation == "cells" else self.context_width
+
+    def represented(self, representation: Representation | None) -> Recurrent:
+        """The same network, its weights shared, with another representation; None: itself.
+
+        Raises:
+            UsageError: An unknown representation.
+        """
+        if representation is None:
+            return self
+        _check(self.kind, representation)
+        other = copy.copy(self)
+        other.representation = representation
+        return other
 
     def forward(self, view: Tensor) -> list[Tensor]:
         """z and c of every step, and the representation."""
@@ -95,3 +108,12 @@ class Recurrent(nn.Module):
     def extra_repr(self) -> str:
         """What `describe` says."""
         return self.describe()
+
+
+def _check(kind: str, representation: str) -> None:
+    if kind not in KINDS or representation not in get_args(Representation):
+        raise UsageError(
+            f"kind {kind!r}, representation {representation!r}",
+            where="Recurrent",
+            mend=f"kind: {', '.join(KINDS)}; representation: {', '.join(get_args(Representation))}",
+        )

@@ -49,6 +49,7 @@ def with_rotations(dataset: Dataset) -> Dataset:
         sizes=np.tile(dataset.sizes, (4, 1)),
         ids=np.concatenate([4 * dataset.ids + quarter for quarter in quarters]),
         names=[name + suffix for suffix in SUFFIXES for name in dataset.names],
+        groups=None,
         hashes=np.concatenate([dataset.hashes, *(_turned(dataset.hashes, suffix) for suffix in SUFFIXES[1:])]),
         labels=np.concatenate([dataset.labels + quarter * len(dataset.classes) for quarter in quarters]),
         classes=[name + suffix for suffix in SUFFIXES for name in dataset.classes],

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from ..data.inputs import blocks
 from ..errors import UsageError
 from ..method import Batch
 
@@ -43,7 +44,7 @@ def features(
         dataset: Has `len()` and `batch(indices)`.
         transform: Images uint8 `[B, C, H, W]`, sizes `[B, 2]` -> view. The same for training and test images, without
             random augmentation (`views.CentreCrop`).
-        batch: Images at once, >= 1.
+        batch: Images at once, >= 1; of long sounds and sequences as many as fit into memory (`data.inputs.blocks`).
         device: Where transform and encoder run.
         dtype: Precision of autocast; torch.float32: none.
         progress: Called with (images done, images in all) after each part.
@@ -66,8 +67,7 @@ def features(
         raise UsageError("there are no images to encode", where="dataset")
     device = torch.device(device)
     rows: Tensor | None = None
-    for start in range(0, n, batch):
-        indices = np.arange(start, min(start + batch, n), dtype=np.int64)
+    for indices in blocks(dataset, batch):
         part = dataset.batch(indices)
         view = transform(part.inputs, part.sizes).to(device, non_blocking=True)
         with evaluation_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
@@ -80,9 +80,9 @@ def features(
             )
         if rows is None:
             rows = torch.empty(n, output.shape[1], dtype=torch.float32)
-        rows[start : start + len(indices)] = output.float().cpu()
+        rows[indices] = output.float().cpu()
         if progress is not None:
-            progress(start + len(indices), n)
+            progress(int(indices[-1]) + 1, n)
     assert rows is not None
     return rows
 

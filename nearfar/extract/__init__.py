@@ -26,5 +26,4 @@ from .scales import LastMap as LastMap
 from .scales import Scales as Scales
 from .scales import across_scales as across_scales
 from .scales import across_views as across_views
-from .scales import several_pooled as several_pooled
 from .spatial import SpatialPairs as SpatialPairs

@@ -15,10 +15,18 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..errors import UsageError
+from ..errors import DataError, UsageError
 from ..method import Batch, Memory, Pairs
 
 CELLS = 1 << 20  # more cells than a sample has: id * CELLS + cell is a key of its own in all of the data
+PADDED = 4  # rows for each sample, at most, when samples of one label are put beside each other
+
+LONGER = {
+    "sound": ("frames", "longer sounds, with several frames each"),
+    "text": ("sentences", "whole documents: rows of several sentences, or .txt with empty lines between documents"),
+    "sequences": ("steps", "longer sequences, or a smaller --first"),
+}
+"""What a cell is, by kind of data, and what to do where cells are too few."""
 
 
 class ZAndContext(nn.Module):
@@ -76,6 +84,7 @@ class Predict(nn.Module):
             anchors nor compared. None: all are valid. For time only.
         within: Whose cells are compared: those of the whole batch (None), of the same sample ("sample"), or of samples
             with the same label ("label": the same speaker). Of several processes each compares its own samples then.
+            Labels are padded to the most frequent one of the batch, so each should be there about as often.
 
     Raises:
         UsageError: Settings out of their range.
@@ -122,7 +131,7 @@ class Predict(nn.Module):
         """Of the one view, `[B, L, D + directions * H]`: a comparison for each direction, and in it for each step.
 
         Raises:
-            UsageError: Too few cells for the steps, or `within="label"` without labels.
+            UsageError: Too few cells for the steps, or `within="label"` without labels or with very uneven ones.
         """
         cells, key = self._grouped(online[0], batch)
         index = self._index(online[0].shape[1], cells.device)
@@ -135,6 +144,19 @@ class Predict(nn.Module):
                 anchor = next(predictions)(context[:, :, here])
                 pairs.append(self._pairs(anchor, other, key[:, :, ahead], key))
         return pairs
+
+    def enough(self, sizes: Tensor) -> int:
+        """How many samples have a cell that can be predicted, by their `sizes`; the others add nothing to the loss.
+
+        Args:
+            sizes: As in a batch, int64 `[N, ...]`.
+
+        Example:
+            >>> predict = Predict(width=4, context=3, steps=2, valid=lambda sizes: sizes[:, 0])
+            >>> predict.enough(torch.tensor([[1], [2], [9]]))
+            2
+        """
+        return len(sizes) if self.valid is None else int((self.valid(sizes) > self.first).sum())
 
     def _index(self, cells: int, device: torch.device) -> Tensor:
         """Numbers of the cells as a grid; time is a grid of one column."""
@@ -186,12 +208,43 @@ class Predict(nn.Module):
         )
 
 
+def check_enough(pair: object, sizes: Tensor, kind: str, say: Callable[[str], None]) -> None:
+    """Says before the training where little or nothing can be predicted, for the loss wouldn't: it is 0 there.
+
+    Args:
+        pair: Pairs of a method; where they are no `Predict` nothing is checked.
+        sizes: Of all samples to train on, int64 `[N, ...]`.
+        kind: Kind of the data: "sound", "text" or "sequences"; images always have enough.
+        say: Is told where less than half of the samples have a cell to predict.
+
+    Raises:
+        DataError: None has.
+    """
+    if not isinstance(pair, Predict):
+        return
+    enough, (cells, mend) = pair.enough(sizes), LONGER.get(kind, ("cells", "longer samples"))
+    told = f"{pair.first + 1} {cells} or more"
+    if enough == 0:
+        raise DataError(f"none of {len(sizes):,} samples has {told}: nothing can be predicted", where="data", mend=mend)
+    if 2 * enough < len(sizes):
+        say(f"only {enough:,} of {len(sizes):,} samples have {told}, the rest teach nothing: {mend}")
+
+
 def _members(labels: Tensor) -> Tensor:
     """Numbers of the samples of each label, `[G, S]`; -1 where a label has fewer than the most frequent."""
     _, group, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    most, samples = int(counts.max()), len(labels)
+    if len(counts) * most > PADDED * samples:
+        raise UsageError(
+            f"a batch of {samples} has {len(counts)} labels, one of them {most} times: to compare within labels all"
+            f" would be padded to that, {len(counts) * most:,} rows",
+            where="labels",
+            mend="batches of few labels, each about as often: leave out rare ones (speakers with little), or a smaller"
+            " --batch; else compare with the whole batch (within=None, --negatives batch)",
+        )
     order = group.argsort(stable=True)
     place = torch.arange(len(labels), device=labels.device) - (counts.cumsum(0) - counts)[group[order]]
-    members = labels.new_full((len(counts), int(counts.max())), -1)
+    members = labels.new_full((len(counts), most), -1)
     members[group[order], place] = order
     return members
 

@@ -187,27 +187,6 @@ def _own_image(anchor: Tensor, other: Tensor, ids: Tensor, weight: float) -> Pai
     return Pairs(anchor.reshape(-1, width), other.reshape(-1, width), anchor_key, other_key, weight=weight)
 
 
-def several_pooled(maps: list[Tensor], *, sides: Sequence[int] = (1, 5)) -> Tensor:
-    """The means of several maps side by side, `[B, C_1 + C_2 + ...]`: features of more than one depth, to evaluate.
-
-    Args:
-        maps: Of an encoder; of several maps of one side the deepest counts.
-        sides: Sides of the maps, cells.
-
-    Raises:
-        UsageError: There is no map of such a side.
-
-    Example:
-        >>> several_pooled([torch.zeros(2, 4, 5, 5), torch.zeros(2, 6, 1, 1)]).shape
-        torch.Size([2, 10])
-    """
-    by_side = {found.shape[-1]: found for found in maps if found.ndim == 4}
-    missing = [side for side in sides if side not in by_side]
-    if missing:
-        raise UsageError(f"no map of side {missing[0]}", where="sides", mend=f"some of {', '.join(map(str, by_side))}")
-    return torch.cat([by_side[side].mean((2, 3)) for side in sides], dim=1)
-
-
 def map_shapes(net: nn.Module, *, channels: int, size: int) -> list[torch.Size]:
     """Shapes of what an encoder returns for one view, without the batch; neither its state nor torch's generator moves.
 

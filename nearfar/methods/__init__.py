@@ -43,12 +43,12 @@ USUAL: dict[str, dict[str, object]] = {
     "matching": {"optimizer": "adamw"},
     "amdim": {"encoder": "amdim-small", "optimizer": "adamw", "lr": 0.00025},
     "yadim": {"encoder": "amdim-small", "optimizer": "adamw", "lr": 0.00025},
-    "cpc": {"optimizer": "adamw", "lr": 0.0004},
-    "cpc_v2": {"optimizer": "adamw", "lr": 0.0004},
+    "cpc": {"optimizer": "adamw", "lr": 0.0004, "batch": 64},
+    "cpc_v2": {"optimizer": "adamw", "lr": 0.0004, "batch": 64},
     "clip": {"optimizer": "adamw"},
     "siglip": {"optimizer": "adamw"},
-    "cpc_audio": {"encoder": "sound-small", "optimizer": "adamw"},
+    "cpc_audio": {"encoder": "sound-small", "optimizer": "adamw", "batch": 64},
     "cpc_text": {"encoder": "sentence-small", "optimizer": "adamw"},
-    "cpc_sequence": {"encoder": "gru", "optimizer": "adamw"},
+    "cpc_sequence": {"encoder": "gru", "optimizer": "adamw", "batch": 32},
 }
-"""Settings of a training for which a method has other defaults than `TrainSettings`; encoders that a CPU can train."""
+"""Settings for which a method has other defaults than `TrainSettings`; encoders and batches that a CPU can train."""

@@ -6,6 +6,7 @@ Loss: eq. 4; score: eq. 3; images: section 3.2.
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 from torch import nn
@@ -40,8 +41,8 @@ def cpc(
         loss = mean over k, then cells ij, of -log( exp s_k(z_i+k,j | c_ij) / sum over all z' of exp s_k(z' | c_ij) )
 
     Args:
-        encoder: Name in `encoders.ENCODERS`, `timm:NAME`, or a module. It sees patches, and its batch norms become
-            layer norms: through batch norm one patch tells of another.
+        encoder: Name in `encoders.ENCODERS`, `timm:NAME`, or a module, which is copied. It sees patches, and its
+            batch norms become layer norms: through batch norm one patch tells of another.
         size: Side of a view, pixels.
         channels: Channels of an image.
         patch: Side of a patch, pixels. None: a quarter of the view (64 of 256, 8 of 32), which makes 7 x 7 patches;
@@ -69,7 +70,7 @@ def cpc(
     stride, crop = stride or -(-patch // 2), crop or patch - max(round(patch / 16), 1)
     rows, first = grid_rows(size, patch, stride), first or -(-patch // stride)
     last = first + steps - 1 if steps else min(first + 4, rows - 1)
-    net = layer_norms(encoders.build(encoder, channels=channels, size=patch))
+    net = layer_norms(encoders.build(copy.deepcopy(encoder), channels=channels, size=patch))
     share = (256 / 300) ** 2
     view = View(size=size, scale=(share, share), ratio=(1.0, 1.0), jitter_p=0.0, grey_p=0.0, blur_p=0.0)
     pair = Predict(width=net.width, context=net.width, steps=last, first=first, grid=(rows, rows))

@@ -12,7 +12,7 @@ from typing import Literal
 from torch import nn
 
 from .. import encoders, similarity
-from ..encoders.recurrent import Recurrent
+from ..encoders.recurrent import Recurrent, Representation
 from ..encoders.sound import SoundCells
 from ..errors import UsageError
 from ..extract.predict import Predict, ZAndContext
@@ -33,6 +33,7 @@ def cpc_audio(
     steps: int = 12,
     negatives: Negatives = "batch",
     gain: float = 0.0,
+    representation: Representation | None = None,
 ) -> Method:
     """Tells the frame k steps ahead from other frames of the batch, by a GRU over the frames so far.
 
@@ -46,8 +47,11 @@ def cpc_audio(
         channels: Of the sound: 1.
         steps: Frames ahead that are predicted, 1 to so many; 12 of 10 ms.
         negatives: Frames that the right one is told from: "batch": all of the batch; "label": those of the same label,
-            for data with the speaker as label; "sample": those of the same window.
+            for data with the speaker as label, a batch having few and each about as often; "sample": those of the same
+            window.
         gain: Windows are made louder or softer by up to so many decibels.
+        representation: What `evaluate` and `embed` see of a sample; the loss is the same. "context": the mean of its
+            contexts; "cells": that of its z; "last": its last context. None: as the encoder has it, "context" by name.
 
     Differs from the paper: see `encoders.sound.SoundCells`; every frame of the batch is compared, the paper draws some;
     the mean over steps, not the sum.
@@ -84,7 +88,7 @@ def cpc_audio(
     )
     return Method(
         views=SoundWindows(size, gain=gain),
-        encoder=net,
+        encoder=net.represented(representation),
         extract=Extract(head=ZAndContext(), pair=pair, labels=negatives == "label"),
         similarity=similarity.dot,
         loss=partial(infonce, temperature=1.0),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .. import similarity
 from ..encoders.observations import Observations
-from ..encoders.recurrent import KINDS, Kind, Recurrent
+from ..encoders.recurrent import KINDS, Kind, Recurrent, Representation
 from ..errors import UsageError
 from ..extract.predict import Predict, ZAndContext
 from ..losses import infonce
@@ -30,6 +30,7 @@ def cpc_sequence(
     first: int = 1,
     width: int = 64,
     context: int = 128,
+    representation: Representation | None = None,
 ) -> Method:
     """Tells the step k ahead from all steps of the batch, by what has been seen up to now.
 
@@ -45,6 +46,8 @@ def cpc_sequence(
             next m - 1, so m is the least that makes sense.
         width: Width of z.
         context: Width of c.
+        representation: What `evaluate` and `embed` see of a sample; the loss is the same. "context": the mean of its
+            contexts; "cells": that of its z; "last": its last context. None: as the encoder has it, "context" by name.
 
     Differs from the paper: there it helps an agent's own objective (`examples/rl_auxiliary.py` does that); here it
     stands alone. The mean over steps, not the sum; every step of the batch is compared, without drawing some.
@@ -67,7 +70,7 @@ def cpc_sequence(
     )
     return Method(
         views=Windows(size),
-        encoder=net,
+        encoder=net.represented(representation),
         extract=Extract(head=ZAndContext(), pair=pair),
         similarity=similarity.dot,
         loss=partial(infonce, temperature=1.0),

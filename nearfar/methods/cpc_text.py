@@ -11,6 +11,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from .. import similarity
+from ..encoders.recurrent import Representation
 from ..encoders.sentence import build_sentences
 from ..errors import UsageError
 from ..extract.predict import Predict, ZAndContext
@@ -26,6 +27,7 @@ def cpc_text(
     vocabulary: int = 257,
     sentences: int = 8,
     steps: int = 3,
+    representation: Representation | None = None,
 ) -> Method:
     """Tells the sentence k ahead from all other sentences of the batch, by a GRU over the sentences so far.
 
@@ -39,6 +41,8 @@ def cpc_text(
         vocabulary: Number of tokens, padding included; 257 for bytes.
         sentences: Sentences of a sample, which follow each other in a document; the data are read so.
         steps: Sentences ahead that are predicted, 1 to so many.
+        representation: What `evaluate` and `embed` see of a sample; the loss is the same. "context": the mean of its
+            contexts; "cells": that of its z; "last": its last context. None: as the encoder has it, "context" by name.
 
     Differs from the paper: no vocabulary of another model is mapped in; every sentence of the batch is compared, those
     of the same document too; the mean over steps, not the sum.
@@ -63,7 +67,7 @@ def cpc_text(
     pair = Predict(width=net.cell_width, context=net.context_width, steps=steps, valid=count_sentences)
     return Method(
         views=tokens_of_sentences,
-        encoder=net,
+        encoder=net.represented(representation),
         extract=Extract(head=ZAndContext(), pair=pair),
         similarity=similarity.dot,
         loss=partial(infonce, temperature=1.0),

@@ -6,6 +6,7 @@ https://arxiv.org/abs/1905.09272. Loss: eq. 1; architecture and pseudo-code: app
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 from torch import nn
@@ -41,8 +42,8 @@ def cpc_v2(
         loss = mean over d, k and cells of -log( exp s_dk(z k rows on | c_d) / sum over all z' of exp s_dk(z' | c_d) )
 
     Args:
-        encoder: Name in `encoders.ENCODERS`, `timm:NAME`, or a module. It sees patches, and its batch norms become
-            layer norms: through batch norm one patch tells of another.
+        encoder: Name in `encoders.ENCODERS`, `timm:NAME`, or a module, which is copied. It sees patches, and its
+            batch norms become layer norms: through batch norm one patch tells of another.
         size: Side of a view, pixels.
         channels: Channels of an image.
         patch: Side of a patch, pixels. None: 80/260 of the view; up to 64 px a quarter of it, 8 at least.
@@ -72,7 +73,7 @@ def cpc_v2(
     stride = stride or (-(-patch // 2) if small else round(patch * 36 / 80))
     rows, first = grid_rows(size, patch, stride), first or -(-patch // stride)
     last = first + steps - 1 if steps else min(first + 2, rows - 1)
-    net = layer_norms(encoders.build(encoder, channels=channels, size=patch))
+    net = layer_norms(encoders.build(copy.deepcopy(encoder), channels=channels, size=patch))
     share = (260 / 300) ** 2
     view = View(
         size=size, scale=(share, share), ratio=(1.0, 1.0), jitter=(0.125, 0.5, 0.5, 0.2), grey_p=0.25, blur_p=0.0

@@ -13,7 +13,7 @@ from ..ablation.cells import MEASURES, Cell, Plan
 from ..ablation.claims import claims
 from ..ablation.picture import draw
 from ..ablation.study import Study, rows_of
-from ..ablation.sweep import PROTOCOL, Sweep
+from ..ablation.sweep import COLLAPSED, PROTOCOL, Sweep
 from ..console import Line
 from ..data import Dataset, duplicates_across
 from ..device import choose
@@ -49,7 +49,8 @@ def ablate(
 
     Every training has the same images, epochs and settings. Each is measured once, after its last step, by linear
     classification and kNN on the test part. The same call again goes on with a study that was stopped: what is
-    finished is not trained again, the rest goes on bit for bit. Seeds, parts and variants may be added.
+    finished is not trained again, the rest goes on bit for bit. Seeds, parts and variants may be added: the results
+    hold what is asked for and all variants that the study in the folder has measured.
 
     Args:
         data: Labelled images, as for `train`. Labels are used to measure alone, unless the base learns from them.
@@ -81,8 +82,10 @@ def ablate(
     plan = decide_plan(setup, vary, seeds)
     store(setup, plan, minutes)
     say(_announced(setup, plan))
-    chosen = {name: sweep(setup, name, say) for name in plan.variants.get("similarity", ())}
-    return _run(setup, plan, chosen, say)
+    swept, chosen = _swept(setup, plan, say)
+    if swept != plan:
+        store(setup, swept, minutes)
+    return _run(setup, swept, chosen, say)
 
 
 def _setup(
@@ -159,6 +162,22 @@ def _announced(setup: Setup, plan: Plan) -> str:
         f"{count} trainings" + (", and those that choose temperatures" if plan.variants.get("similarity") else ""),
     ]
     return "\n".join(lines)
+
+
+def _swept(setup: Setup, plan: Plan, say: Callable[[str], None]) -> tuple[Plan, dict[str, Sweep]]:
+    """The plan without the similarities that collapse at every temperature, and the temperatures of the others."""
+    chosen: dict[str, Sweep] = {}
+    names = plan.variants.get("similarity", [])
+    for name in names:
+        found = sweep(setup, name, say)
+        if found is None:
+            say(f"not trained: similarity {name}: {COLLAPSED}")
+        else:
+            chosen[name] = found
+    left_out = [("similarity", name, COLLAPSED) for name in names if name not in chosen]
+    if not left_out:
+        return plan, chosen
+    return replace(plan, variants=plan.variants | {"similarity": [*chosen]}, skipped=[*plan.skipped, *left_out]), chosen
 
 
 def _run(setup: Setup, plan: Plan, chosen: dict[str, Sweep], say: Callable[[str], None]) -> Study:

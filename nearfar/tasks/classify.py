@@ -61,7 +61,7 @@ def classify(
     share = _share(unknown)
     with disk_errors(Path(out)):
         Path(out).parent.mkdir(parents=True, exist_ok=True)
-    encoder = load_encoder(run, device=device)
+    encoder = load_encoder(run, device=device).of_images()
     about_folders = _about_folders(Path(support))
     examples = encoder.load(support, labels=True)
     check_names(examples.classes or (), share)

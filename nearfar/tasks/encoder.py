@@ -62,6 +62,15 @@ class Encoder:
             return self.transform
         raise UsageError("this is no encoder of images", where=self.run, mend="train, evaluate and embed know its data")
 
+    def of_images(self) -> Encoder:
+        """Itself.
+
+        Raises:
+            UsageError: It is an encoder of something else.
+        """
+        assert self.crop
+        return self
+
     def vectors(self, view: Tensor) -> Tensor:
         """View `[B, C, s, s]` -> features `[B, width]`."""
         net, given = self.net, view if self.split is None else self.split(view)
@@ -124,7 +133,8 @@ def load_encoder(run: str | Path, *, device: str = "auto", precision: str = "aut
 def stored_method(run: Run) -> Method:
     """The method of a run with the fresh weights of its seed, not those of `--init`; a teacher is left out."""
     settings = TrainSettings(**run.settings)
-    return initial(settings.seed, lambda: build_method(settings, stored_shape(run)))
+    shape = replace(stored_shape(run), samples=1)  # a memory of all samples would be made to be thrown away
+    return initial(settings.seed, lambda: build_method(settings, shape))
 
 
 def stored_shape(run: Run) -> Shape:

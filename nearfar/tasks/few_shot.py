@@ -92,7 +92,7 @@ def evaluate_few_shot(
     _check(heads, shots, query_prior, max(support_views, query_views), min(support_views, query_views))
     check_heads(heads, centre=split is not None)
     known = None if split is None else open_split(split)
-    encoder = load_encoder(run, device=device)
+    encoder = load_encoder(run, device=device).of_images()
     rivals = {str(path): load_encoder(path, device=device) for path in against}
     material = Material.of(encoder, data, known, part, heads)
     runs = {name: Run.open(one.run) for name, one in {TRAINED: encoder, **rivals}.items()}

@@ -18,6 +18,7 @@ from ..distributed import world
 from ..encoders.norm import BatchNorm
 from ..episodes import EpisodeSampler, Split, open_split
 from ..errors import DataError, UsageError
+from ..extract.predict import check_enough
 from ..method import Method
 from ..plan import Plan
 from ..settings import TrainSettings
@@ -156,6 +157,8 @@ def decide(
             where="data",
             mend="put the images into one folder a class, or choose a method that needs none: --method simclr",
         )
+    sizes = torch.from_numpy(dataset.sizes[train_part])
+    check_enough(method.extract.pair, sizes, dataset.kind, say)  # nothing to predict: a loss of 0 that says nothing
     episodes = _sampler(settings, method, dataset, train_part)
     batch = _fitting_batch(settings, len(train_part), say) if episodes is None else _episode_batch(method, train_part)
     most = settings.batch if episodes is None else batch

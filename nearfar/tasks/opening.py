@@ -10,6 +10,7 @@ from typing import Any
 
 from ..console import counting
 from ..data import Dataset, load, scan
+from ..encoders.amdim import STEMS
 from ..errors import UsageError
 from ..methods import LEARNS_FROM, METHODS
 from ..settings import TrainSettings
@@ -44,8 +45,10 @@ class Opened:
 
 def columns_of(settings: TrainSettings) -> tuple[str, ...]:
     """What the method looks at: `image`, `sound`, `text` or `sequence`, or several columns, `image` first."""
-    own = settings.method_settings.get("columns")
-    return tuple(own) if own else LEARNS_FROM.get(settings.method, ("image",))
+    own = tuple(settings.method_settings.get("columns") or ())
+    if own and own[0] != "image":
+        raise UsageError(f"columns {', '.join(own)}", where="columns", mend="image first: --columns image,image2")
+    return own or LEARNS_FROM.get(settings.method, ("image",))
 
 
 def read(data: str | Path, settings: TrainSettings, say: Callable[[str], None]) -> Opened:
@@ -69,10 +72,16 @@ def read(data: str | Path, settings: TrainSettings, say: Callable[[str], None]) 
 
 def _images(data: str | Path, settings: TrainSettings, say: Callable[[str], None]) -> Opened:
     found = scan(data, labels=settings.labels, max_bad=settings.max_bad)
-    size = settings.size or (found.longest if found.longest <= 64 else 224)
+    size = settings.size or _usual_size(settings.encoder, found.longest)
     progress = counting("decoded", say)
     dataset = load(data, size=store_size(size), labels=settings.labels, max_bad=settings.max_bad, progress=progress)
     return Opened(dataset, found.summary(), size, dataset.inputs.shape[1])
+
+
+def _usual_size(encoder: str, longest: int) -> int:
+    """Pixels of a view where none are asked for; AMDIM's network without padding takes three sizes alone."""
+    usual = longest if longest <= 64 else 224
+    return min(STEMS, key=lambda size: abs(size - usual)) if encoder.startswith("amdim") else usual
 
 
 def _pairs(data: str | Path, settings: TrainSettings, columns: tuple[str, ...], given: dict[str, Any]) -> Opened:
@@ -80,7 +89,7 @@ def _pairs(data: str | Path, settings: TrainSettings, columns: tuple[str, ...], 
 
     size = settings.size or 64
     length = caption_length(settings)
-    given |= {"columns": columns, "tokenizer": settings.tokenizer, "length": length}
+    given |= {"columns": columns, "tokenizer": settings.tokenizer or "bytes", "length": length}
     dataset = load_pairs(data, size=store_size(size), **given)
     pictures = [dataset.inputs, *(column.inputs for column in dataset.columns.values() if column.kind == "images")]
     depths = tuple(one.shape[1] for one in pictures)
@@ -101,7 +110,7 @@ def _text(data: str | Path, settings: TrainSettings, given: dict[str, Any]) -> O
     from ..data.text import load_text
 
     sentences, size = own(settings, "sentences", 1), _own_size(settings)
-    dataset = load_text(data, sentences=sentences, length=size, tokenizer=settings.tokenizer, **given)
+    dataset = load_text(data, sentences=sentences, length=size, tokenizer=settings.tokenizer or "bytes", **given)
     told = f"{len(dataset):,} runs of {sentences} sentences" if sentences > 1 else f"{len(dataset):,} sentences"
     return Opened(dataset, told + _labelled(dataset), size, 1)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from ..errors import UsageError
-from ..views import View, Views, preview_sheet
+from ..views import View, preview_sheet
+from ..views.preview import Drawn
 from .build import Shape, build_method, check
 from .opening import read
 
@@ -37,10 +39,11 @@ def preview(
     opened = read(data, checked, say)
     dataset, size = opened.dataset, opened.size
     shape = Shape.of(dataset, size=size, channels=opened.channels)
-    drawn = getattr(build_method(checked, shape).views, "views", None)
+    views = build_method(checked, shape).views
+    drawn = getattr(views, "views", None)
     if drawn is None or not all(isinstance(view, View) for view in drawn):
         raise UsageError(f"the views of {checked.method} are its own", where="method", mend="a method made of View")
     chosen = np.linspace(0, len(dataset) - 1, min(images, len(dataset))).astype(np.int64)
-    preview_sheet(dataset.batch(chosen, seed=checked.seed), Views(*drawn), Path(out))
+    preview_sheet(dataset.batch(chosen, seed=checked.seed), cast(Drawn, views), Path(out))
     say(f"wrote {out}: {len(chosen)} images of {data}, views of {size} px as {checked.method} draws them")
     return Path(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ def search(
     """
     if top < 1 or (out is not None and Path(out).suffix.lower() not in (".html", ".png")):
         raise UsageError(f"top={top}, out={out}", where="search", mend="1 answer or more, a file .html or .png")
-    by_image = Path(query).is_file()
+    by_image = os.path.isfile(query)  # a long description is no path, and no error
     towers = None if by_image and not has_text(run) else load_towers(run, device=device)
     encoder = towers.image if towers else load_encoder(run, device=device)
     crop = encoder.transform

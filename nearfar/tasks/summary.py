@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data import Dataset
+from ..data.inputs import blocks
 from ..evaluation import Evaluation, Picture, evaluate_features, thumbnail, write_report
 from ..evaluation.log_mel import log_mel
 from ..method import Batch
@@ -21,6 +22,9 @@ from .encoder import Encoder
 
 MOST = 20_000
 """Images of the training part that a finished run's own measure learns from."""
+
+MOST_TOKENS = 2_000
+"""Tokens of the bag that text is compared with. 20,000 texts and tokens would be 1.6 GB."""
 
 RAW_SIDE = 32
 """Side, in pixels, of the images whose raw pixels are compared with the encoder's features."""
@@ -36,7 +40,7 @@ def side_by_side(
     say(f"measuring {name}, the untrained encoder and the trained encoder on {train.kind} that was not trained on")
     untrained = encoder.untrained()
     named = {
-        name: (plain(encoder, train), plain(encoder, test)),
+        name: plain(encoder, train, test),
         "untrained encoder": (untrained(train), untrained(test)),
         "trained encoder": (encoder(train), encoder(test)),
     }
@@ -58,14 +62,26 @@ def spectra(encoder: Encoder, dataset: Dataset) -> Tensor:
     return torch.cat([log_mel(part.inputs, part.sizes, rate=dataset.rate) for part in _parts(dataset)])
 
 
-def bags(encoder: Encoder, dataset: Dataset) -> Tensor:
-    """How often each token is in each text, `[N, vocabulary]`."""
-    assert dataset.tokenizer is not None
-    width = dataset.tokenizer.vocabulary
+def bags(_: Encoder, train: Dataset, test: Dataset) -> tuple[Tensor, Tensor]:
+    """How often each token is in each text, `[N, tokens]`: those most frequent in the training part, in the order of
+    the vocabulary; of a small vocabulary all.
+    """
+    assert train.tokenizer is not None
+    counts = torch.zeros(train.tokenizer.vocabulary, dtype=torch.int64)
+    for part in _parts(train):
+        counts += torch.bincount(part.inputs.flatten().long(), minlength=len(counts))
+    kept = counts[1:].argsort(descending=True, stable=True)[:MOST_TOKENS].sort().values + 1
+    column = torch.zeros_like(counts)  # 0, which is cut off, for padding and for what is not kept
+    column[kept] = torch.arange(1, len(kept) + 1)
+    return _bag(train, column), _bag(test, column)
+
+
+def _bag(dataset: Dataset, column: Tensor) -> Tensor:
     rows = []
     for part in _parts(dataset):
-        tokens = part.inputs.flatten(1).long()
-        rows.append(torch.zeros(len(tokens), width).scatter_add_(1, tokens, (tokens > 0).float())[:, 1:])
+        found = column[part.inputs.flatten(1).long()]
+        empty = torch.zeros(len(found), int(column.max()) + 1)
+        rows.append(empty.scatter_add_(1, found, torch.ones(found.shape))[:, 1:])
     return torch.cat(rows)
 
 
@@ -75,17 +91,22 @@ def averages(encoder: Encoder, dataset: Dataset) -> Tensor:
     return torch.cat([p.inputs.float().flatten(2).sum(1) / p.sizes.clamp_min(1).float() for p in parts])
 
 
-def _parts(dataset: Dataset) -> list[Batch]:
-    return [dataset.batch(np.arange(i, min(i + 512, len(dataset)))) for i in range(0, len(dataset), 512)]
+def _parts(dataset: Dataset) -> Iterator[Batch]:
+    return (dataset.batch(places) for places in blocks(dataset, 512))
 
 
-PLAIN: dict[str, tuple[str, Callable[[Encoder, Dataset], Tensor]]] = {
-    "images": ("raw pixels", pixels),
-    "sound": ("log-mel", spectra),
+def _each(plain: Callable[[Encoder, Dataset], Tensor]) -> Callable[[Encoder, Dataset, Dataset], tuple[Tensor, Tensor]]:
+    """Of the training part and of the test part, each by itself."""
+    return lambda encoder, train, test: (plain(encoder, train), plain(encoder, test))
+
+
+PLAIN: dict[str, tuple[str, Callable[[Encoder, Dataset, Dataset], tuple[Tensor, Tensor]]]] = {
+    "images": ("raw pixels", _each(pixels)),
+    "sound": ("log-mel", _each(spectra)),
     "text": ("bag of tokens", bags),
-    "sequences": ("mean observation", averages),
+    "sequences": ("mean observation", _each(averages)),
 }
-"""What an encoder has to be better than, for each kind of data."""
+"""What an encoder has to be better than, for each kind of data: features of the training and of the test part."""
 
 
 def finish(

@@ -21,8 +21,9 @@ from .job import Job, prepare
 from .probe import EpisodeProbe, Probe
 from .summary import finish
 
-FREE = ("data", "device", "threads", "checkpoint_minutes", "seen")
-"""What may differ when a run goes on: it changes no weight, nor which rows of metrics are written."""
+FREE = ("data", "device", "threads", "checkpoint_minutes", "seen", "shape", "transforms")
+"""What may differ when a run goes on: it changes no weight, nor which rows of metrics are written, or follows from what
+may not."""
 
 
 def train(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 from .centre import CentreCrop
 from .render import normalisation
-from .view import Views
+from .view import View
 
 if TYPE_CHECKING:
     from ..method import Batch
@@ -21,7 +23,15 @@ CELL, GAP, EDGE, HEAD = 112, 6, 20, 58  # pixels
 PAPER, INK, FAINT = (255, 255, 255), (32, 33, 36), (120, 124, 130)
 
 
-def preview_sheet(batch: Batch, views: Views, path: str | Path, *, columns: int = 6, rows: int = 8) -> None:
+class Drawn(Protocol):
+    """Views of a method that are made of `View`."""
+
+    @property
+    def views(self) -> Sequence[View]: ...
+    def __call__(self, batch: Batch, /) -> list[Tensor]: ...
+
+
+def preview_sheet(batch: Batch, views: Drawn, path: str | Path, *, columns: int = 6, rows: int = 8) -> None:
     """Writes a PNG with one row an image: the original, then its views as training sees them, de-normalised.
 
     Args:
@@ -31,10 +41,11 @@ def preview_sheet(batch: Batch, views: Views, path: str | Path, *, columns: int 
         columns: Views in a row.
         rows: Images, at most as many as the batch has.
 
-    Images of neither 1 nor 3 channels are shown by their first.
+    Images of neither 1 nor 3 channels are shown by their first. Where a method takes its views apart (patches,
+    lightness and colour), they are shown as they are before that.
     """
     count = min(rows, len(batch.inputs))
-    first = replace(batch, inputs=batch.inputs[:count], sizes=batch.sizes[:count], ids=batch.ids[:count], labels=None)
+    first = batch.head(count)
     largest = max(view.size for view in views.views)
     channels = first.inputs.shape[1]
     crop = CentreCrop(largest, mean=(0.0,) * channels, std=(1.0,) * channels)
@@ -42,12 +53,21 @@ def preview_sheet(batch: Batch, views: Views, path: str | Path, *, columns: int 
     for column in range(columns):
         number, later = column % len(views.views), column // len(views.views)
         view, epoch = views.views[number], first.epoch + later
-        draw = view.draw(first.ids, first.sizes, seed=first.seed, epoch=epoch, view=number)
-        mean, std = (np.array(v).reshape(1, -1, 1, 1) for v in normalisation(view.mean, view.std, channels))
-        tiles.append(_pixels(view.apply(first.inputs, draw).numpy() * std + mean))
+        made = _made(replace(first, epoch=epoch), views, number)
+        mean, std = (np.array(v).reshape(1, -1, 1, 1) for v in normalisation(view.mean, view.std, made.shape[1]))
+        tiles.append(_pixels(made.numpy() * std + mean))
         names.append(f"view {number + 1}, epoch {epoch}")
     caption = f"{count} images, seed {first.seed}, {largest} px: {_settings(views)}"
     _sheet(tiles, names, caption).save(path, format="PNG")
+
+
+def _made(batch: Batch, views: Drawn, number: int) -> Tensor:
+    """One of the views of a batch; where the method takes it apart, the whole."""
+    pictures = [view for view in views(batch) if view.ndim == 4 and view.is_floating_point()]
+    if len(pictures) == len(views.views):
+        return pictures[number]
+    draw = views.views[number].draw(batch.ids, batch.sizes, seed=batch.seed, epoch=batch.epoch, view=number)
+    return views.views[number].apply(batch.inputs, draw)
 
 
 def _pixels(images: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -57,7 +77,7 @@ def _pixels(images: NDArray[np.floating]) -> NDArray[np.uint8]:
     return (array.clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def _settings(views: Views) -> str:
+def _settings(views: Drawn) -> str:
     """What tells the first view from another in few words."""
     view = views.views[0]
     share = f"crop {view.scale[0]:g} to {view.scale[1]:g} of the area"

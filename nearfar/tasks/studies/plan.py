@@ -8,13 +8,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ...ablation.cells import BASE, SWEEP_SEED, Plan, wanted
+from ...ablation.cells import BASE, SWEEP_SEED, Cell, Plan, wanted
 from ...ablation.cost import Cost, cost
+from ...ablation.variants import find
 from ...errors import UsageError
 from ...runs.atomic import read_json, write_json
 from ...runs.versions import versions
 from ..train import FREE
 from .setup import Setup
+from .training import SCORES
 
 FILE = "study.json"
 MOST_COST = 16
@@ -25,20 +27,26 @@ the same epochs would take as many times longer."""
 def decide_plan(setup: Setup, vary: str | Sequence[str], seeds: int) -> Plan:
     """Every variant is tried on a few images; what can't be, changes nothing or costs too much is left out.
 
+    Variants that the study in the folder has measured, or has left out, are in the plan whether asked for or not.
+
     Raises:
-        UsageError: No seeds.
+        UsageError: No seeds, another study, or a folder that holds something else.
     """
     if not 1 <= seeds < SWEEP_SEED:
         raise UsageError(f"{seeds} seeds", where="seeds", mend="3 at least for an interval that says something")
+    asked = [vary] if isinstance(vary, str) else list(vary)
+    wanted(asked)
+    measured, left_out = _before(setup)
+    by_name = {*asked, *measured}
     own = cost(setup.base, setup.batch)
     variants: dict[str, list[str]] = {}
     skipped: list[tuple[str, str, str]] = []
     costs = {f"{BASE} {BASE}": own}
-    for part, names in wanted(vary).items():
+    for part, names in wanted([*measured, *left_out, *asked]).items():
         variants[part] = []
         for name in names:
-            asked = f"{part}:{name}" in ([vary] if isinstance(vary, str) else vary)
-            reason, found = _tried(setup, part, name, math.inf if asked else MOST_COST * own.flops)
+            most = math.inf if f"{part}:{name}" in by_name else MOST_COST * own.flops
+            reason, found = _tried(setup, part, name, most)
             if reason:
                 skipped.append((part, name, reason))
                 continue
@@ -63,32 +71,60 @@ def _tried(setup: Setup, part: str, name: str, most: float) -> tuple[str, Cost |
     return "", found
 
 
-def store(setup: Setup, plan: Plan, minutes: float | None) -> None:
-    """Writes `study.json`, or raises where the folder holds another study.
+def _before(setup: Setup) -> tuple[list[str], list[str]]:
+    """Variants that the study in the folder has measured, and those it has left out, as `part:variant`.
+
+    A variant that was planned and has no scores yet is in neither: it is trained when it is asked for again.
+    """
+    stored = _stored(setup)
+    planned = [(part, name) for part, names in stored.get("variants", {}).items() for name in names]
+    measured = [one for one in planned if any((setup.out / Cell(*one, 0).folder.parent).glob(f"seed*/{SCORES}"))]
+    left_out = [(part, name) for part, name, _ in stored.get("skipped", [])]
+    for part, name in [*measured, *left_out]:
+        try:
+            find(part, name)
+        except UsageError as error:
+            raise UsageError(
+                f"this study has the variant {part}:{name}, which isn't there now",
+                where=setup.out,
+                mend="add it to nearfar.ablation.VARIANTS again, or choose another --out",
+            ) from error
+    return [":".join(one) for one in measured], [":".join(one) for one in left_out]
+
+
+def _stored(setup: Setup) -> dict[str, Any]:
+    """The study that the folder holds, empty where there is none.
 
     More seeds, parts and variants may be added to a study; what its numbers depend on may not change.
 
     Raises:
         UsageError: Another study, or a folder that holds something else.
     """
-    path, asked = setup.out / FILE, identity(setup)
+    path = setup.out / FILE
     if path.is_file():
-        differing = differences(read_json(path).get("identity", {}), asked)
+        stored = read_json(path)
+        differing = differences(stored.get("identity", {}), identity(setup))
         if differing:
             raise UsageError(
                 "\n  ".join(["this study has other settings (stored -> given):", *differing]),
                 where=setup.out,
                 mend="give the stored settings to go on with it, or another --out",
             )
-    elif setup.out.exists() and any(setup.out.iterdir()):
+        return stored
+    if setup.out.exists() and any(setup.out.iterdir()):
         raise UsageError("the folder is not empty and holds no study", where=setup.out, mend="choose another --out")
+    return {}
+
+
+def store(setup: Setup, plan: Plan, minutes: float | None) -> None:
+    """Writes `study.json`."""
     setup.out.mkdir(parents=True, exist_ok=True)
     record = {
         "format": 1,
         "command": list(sys.argv),
         "versions": versions(),
         "minutes": minutes,
-        "identity": asked,
+        "identity": identity(setup),
         "seeds": plan.seeds,
         "sweep_seed": SWEEP_SEED,
         "variants": plan.variants,
@@ -96,7 +132,7 @@ def store(setup: Setup, plan: Plan, minutes: float | None) -> None:
         "costs": {name: asdict(one) for name, one in plan.costs.items()},
         "cells": [str(cell.folder) for seed in plan.seeds for cell in plan.cells(seed)],
     }
-    write_json(path, record)
+    write_json(setup.out / FILE, record)
 
 
 def identity(setup: Setup) -> dict[str, Any]:

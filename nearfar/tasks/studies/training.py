@@ -69,12 +69,8 @@ def _seconds(run: Run, batch: int) -> float:
     return round(seconds, 1)
 
 
-def sweep(setup: Setup, variant: str, say: Say) -> Sweep:
-    """Trains once for each temperature and chooses.
-
-    Raises:
-        UsageError: Every one of them collapsed.
-    """
+def sweep(setup: Setup, variant: str, say: Say) -> Sweep | None:
+    """Trains once for each temperature and chooses; None where every one of them collapsed."""
     tried: list[tuple[float, float | None]] = []
     for temperature in TEMPERATURES:
         cell = Cell("similarity", variant, SWEEP_SEED, temperature, sweep=True)

@@ -1,0 +1,94 @@
+"""Methods side by side on CIFAR-10: as many epochs for each, kNN and linear accuracy on the test images, one JSON.
+
+python -m benchmarks.cifar10_methods --epochs 10 --seeds 0 1 2 --threads 1
+
+A run that is finished is not trained again, so rows can be trained side by side with --rows --train-only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import nearfar as nf
+from benchmarks.common import PACKAGES, commit, confine, cpu, installed, wall_seconds, write_json
+from benchmarks.few_shot_methods import DATA
+from nearfar.evaluation import knn, linear
+from nearfar.tasks import Encoder
+
+TRAIN, TEST = DATA / "cifar10" / "train.parquet", DATA / "cifar10" / "test.parquet"
+ADAM = {"optimizer": "adamw", "lr": 0.001, "batch": 256}
+PATCHES = {"optimizer": "adamw", "lr": 0.004, "batch": 64, "encoder": "small", "hidden": 128}
+ROWS: dict[str, dict[str, Any]] = {
+    "simclr": {"method": "simclr", "encoder": "small", "hidden": "512", "batch": 256, "lr": 0.12},
+    "simclr, AMDIM's encoder": {"method": "simclr", "encoder": "amdim-small", **ADAM},
+    "amdim": {"method": "amdim", "encoder": "amdim-small", "width": 256, **ADAM},
+    "yadim": {"method": "yadim", "encoder": "amdim-small", "width": 256, **ADAM},
+    "cpc": {"method": "cpc", **PATCHES},
+    "cpc_v2": {"method": "cpc_v2", **PATCHES},
+    "cmc": {"method": "cmc", "encoder": "small", "loss": "softmax", "negatives": None, "temperature": 0.1, **ADAM},
+}
+"""Settings of each row, none of them tuned on these images. Labels are not read in training."""
+PROTOCOL = (
+    "The same number of passes over 50,000 images for each row, measured once after the last step, on pooled encoder "
+    "features of centre crops (of CMC both networks' side by side). The images are JPEG copies of quality 95."
+)
+
+
+def main() -> None:
+    """Trains each row for each seed, unless it is there, and measures it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=list(ROWS), metavar="ROW")
+    parser.add_argument("--train-only", action="store_true")
+    parser.add_argument("--work", type=Path, default=Path("runs/cifar10_methods"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "cifar10_methods.json")
+    asked = parser.parse_args()
+    confine(asked.threads)
+    runs = {(row, seed): trained(row, seed, asked) for row in asked.rows for seed in asked.seeds}
+    if asked.train_only:
+        return
+    options = f"--epochs {asked.epochs} --seeds {' '.join(map(str, asked.seeds))} --threads {asked.threads}"
+    write_json(
+        asked.out,
+        {
+            "command": f"python -m benchmarks.cifar10_methods {options}",
+            "commit": commit(),
+            "machine": {"cpu": cpu(), "cores_used": asked.threads, "system": platform.platform(terse=True)},
+            "versions": {"python": platform.python_version()} | {p: installed(p) for p in PACKAGES if installed(p)},
+            "protocol": PROTOCOL,
+            "rows": {row: ROWS[row] for row in asked.rows},
+            "runs": [measured(row, seed, run) for (row, seed), run in runs.items()],
+        },
+    )
+
+
+def trained(row: str, seed: int, asked: argparse.Namespace) -> Path:
+    """The run of a row and a seed."""
+    out = asked.work / f"{row.replace(', ', '-').replace(' ', '-')}_{asked.epochs}_seed{seed}"
+    given = {"size": 32, "labels": False, "hold_out": 0.0, "epochs": asked.epochs, "seed": seed}
+    return nf.train(TRAIN, out=out, threads=asked.threads, **given, **ROWS[row])
+
+
+def measured(row: str, seed: int, run: Path) -> dict[str, Any]:
+    """Accuracies of the trained encoder and of the same before training."""
+    encoder = nf.load_encoder(run)
+    learn, ask = encoder.load(TRAIN, labels=True), encoder.load(TEST, labels=True)
+    y, truth = torch.as_tensor(learn.labels), torch.as_tensor(ask.labels)
+
+    def scores(encode: Encoder) -> dict[str, Any]:
+        x, queries = encode(learn), encode(ask)
+        return {"knn": knn(x, y, queries, truth).value, "linear": linear(x, y, queries, truth).value}
+
+    both = {"trained": scores(encoder), "untrained": scores(encoder.untrained())}
+    return {"row": row, "seed": seed, "wall_seconds": wall_seconds(run), **both}
+
+
+if __name__ == "__main__":
+    main()
