@@ -180,10 +180,11 @@ def test_learns_a_toy(name: str, epochs: int):
 
 def test_both_losses_begin_at_their_chance():
     torch.manual_seed(0)
-    for name, chance in (("nce", math.log(65) + 64 * math.log(65 / 64)), ("softmax", math.log(512))):
+    nce = math.log(65) + 64 * math.log(65 / 64)  # for Z = n; that of the first batch is near it
+    for name, chance, tolerance in (("nce", nce, 5e-3), ("softmax", math.log(512), 1e-5)):
         model = Contrast(toy_cmc(name))
         model(toy_batch())
-        assert model.chance == pytest.approx(2 * chance, rel=1e-5)
+        assert model.chance == pytest.approx(2 * chance, rel=tolerance)
 
 
 @every_loss
