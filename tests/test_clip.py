@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import os
-import signal
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import Tensor
 from toy import Tiny
 from toy_pairs import LENGTH, SIDE, toy_pairs
 
-from nearfar import optim, similarity
-from nearfar.data import Dataset
-from nearfar.device import choose
+from nearfar import similarity
 from nearfar.encoders.text_transformer import TextTransformer
-from nearfar.engine import Loop
-from nearfar.errors import Stopped, UsageError
-from nearfar.evaluation.pair_retrieval import pair_retrieval
+from nearfar.errors import UsageError
 from nearfar.extract.captions import both_ways, each_with_each, text_keys
 from nearfar.losses import tiles
 from nearfar.losses.learned import LearnedSigmoid, LearnedTemperature
@@ -34,25 +24,15 @@ from nearfar.losses.sigmoid import sigmoid
 from nearfar.method import Batch, Contrast, Method, Pairs
 from nearfar.methods.clip import clip
 from nearfar.methods.siglip import siglip
-from nearfar.plan import Plan
-from nearfar.runs import Run
 from nearfar.views.captioned import squares
 
 METHODS = {"clip": clip, "siglip": siglip, "clip same text": partial(clip, same_text=True)}
-EPOCHS = {"siglip": 20}
-every_method = pytest.mark.parametrize("name", METHODS)
 DOUBLE = {"dtype": torch.float64}
 
 
 def toy_method(name: str, *, batch_norm: bool = False) -> Method:
     text = TextTransformer(vocabulary=257, length=LENGTH, width=32, layers=2, heads=2)
     return METHODS[name](encoder=Tiny(batch_norm=batch_norm), size=SIDE, text=text, width=32)
-
-
-def toy_loop(model: Contrast, data: Dataset, *, epochs: int, **settings: object) -> Loop:
-    plan = Plan(samples=np.arange(len(data)), batch=64, epochs=epochs, peak=0.003, warmup_epochs=0.5, seed=3)
-    optimizer = optim.build(model, name="adamw", lr=0.003, weight_decay=1e-4)
-    return Loop(model=model, optimizer=optimizer, dataset=data, plan=plan, device=choose("cpu", "fp32"), **settings)
 
 
 def toy_batch(count: int = 16, *, start: int = 0, epoch: int = 0) -> Batch:
@@ -249,104 +229,3 @@ def test_squares_lie_inside_anywhere_and_have_the_share_asked_for() -> None:
 def test_a_view_that_is_no_square_is_refused(change: dict) -> None:
     with pytest.raises(UsageError, match="squares"):
         toy_method("clip").views.changed(**change)
-
-
-@every_method
-def test_learns_a_toy(name: str) -> None:
-    data, test = toy_pairs(192), toy_pairs(96, seed=5)
-    model = Contrast(toy_method(name, batch_norm=True))
-    toy_loop(model, data, epochs=EPOCHS.get(name, 10))()
-    model.eval()
-    batch = test.batch(np.arange(len(test)), epoch=99)
-    with torch.no_grad():
-        (image, text), _ = model.embed(batch)
-    keys = text_keys(batch)
-    found = pair_retrieval(image, text, image_keys=keys, text_keys=keys).scores
-    assert found["image to text recall@1"].value > 0.25  # chance 1/48
-    assert found["text to image recall@1"].value > 0.25
-
-
-@every_method
-def test_gradient_reaches_every_weight(name: str) -> None:
-    model = Contrast(toy_method(name))
-    model(toy_batch()).backward()
-    weights = dict(model.named_parameters())
-    assert {"loss.log_scale", "head.nets.image.layers.weight", "encoder.nets.text.positions"} <= set(weights)
-    for parameter_name, parameter in weights.items():
-        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, parameter_name
-
-
-@every_method
-def test_chunks_change_neither_loss_nor_gradient(name: str) -> None:
-    whole = double(Contrast(toy_method(name)))
-    parts = copy.deepcopy(whole)
-    parts.chunk = 5
-    losses = [model(toy_batch()) for model in (whole, parts)]
-    for loss in losses:
-        loss.backward()
-    torch.testing.assert_close(losses[0], losses[1], rtol=1e-12, atol=1e-12)
-    for one, two in zip(whole.parameters(), parts.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, two.grad, rtol=1e-9, atol=1e-11)
-
-
-@pytest.mark.parametrize("name", ["clip", "siglip"])
-def test_K1_a_stopped_run_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
-    data = toy_pairs(192)  # 3 steps an epoch: the stop is in mid-epoch
-    whole = Contrast(toy_method(name))
-    with torch.no_grad():
-        whole.loss.log_scale.fill_(5.0)  # at the limit, in the checkpoint too where there is one
-    first, second = copy.deepcopy(whole), copy.deepcopy(whole)
-    toy_loop(whole, data, epochs=2)()
-
-    def stop_at_once(row: dict[str, float]) -> None:
-        if row["step"] == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    settings = {"settings": {"seed": 3}, "info": {}}
-    with Run.open_or_create(tmp_path / "run", **settings) as run, pytest.raises(Stopped):
-        toy_loop(first, data, epochs=2, run=run, report=stop_at_once)()
-    torch.manual_seed(99)
-    with Run.open_or_create(tmp_path / "run", **settings) as run:
-        toy_loop(second, data, epochs=2, run=run)()
-    expected, found = whole.state_dict(), second.state_dict()
-    assert expected.keys() == found.keys()
-    for key in expected:
-        assert torch.equal(expected[key], found[key]), key
-
-
-@pytest.mark.slow
-def test_X1_two_processes_have_the_gradient_of_one(tmp_path: Path) -> None:
-    expected = {}
-    for name in ("clip", "siglip"):
-        torch.manual_seed(5)
-        model = double(Contrast(toy_method(name)))
-        torch.save(model.state_dict(), tmp_path / f"{name}.pt")
-        loss = model(toy_batch(16))
-        loss.backward()
-        expected[name] = loss.detach(), [p.grad for p in model.parameters()]
-    mp.spawn(_one_of_two, args=(str(tmp_path),), nprocs=2)
-    for rank in range(2):
-        found = torch.load(tmp_path / f"found{rank}.pt", weights_only=True)
-        for name, (loss, gradients) in expected.items():
-            own_loss, own_gradients = found[name]
-            torch.testing.assert_close(own_loss, loss, rtol=1e-9, atol=1e-12)
-            for gradient, own in zip(gradients, own_gradients, strict=True):
-                torch.testing.assert_close(own, gradient, rtol=1e-7, atol=1e-10)
-
-
-def _one_of_two(rank: int, folder: str) -> None:
-    from torch.nn.parallel import DistributedDataParallel
-
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    found, cuts = {}, (0, 10, 16)  # unequal shares, weighed as DDP's mean of means of all anchors needs
-    for name in ("clip", "siglip"):
-        model = double(Contrast(toy_method(name)))
-        model.load_state_dict(torch.load(f"{folder}/{name}.pt", weights_only=True))
-        wrapped = DistributedDataParallel(model, broadcast_buffers=False)
-        loss = wrapped(toy_batch(cuts[rank + 1] - cuts[rank], start=cuts[rank]))
-        loss.backward()
-        found[name] = loss.detach(), [p.grad for p in model.parameters()]
-    torch.save(found, f"{folder}/found{rank}.pt")
-    dist.barrier()  # one that leaves while the other still talks to it may abort in gloo's threads
-    dist.destroy_process_group()

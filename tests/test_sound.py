@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import os
-import signal
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-from torch import Tensor
-from toy import knn_accuracy
 from toy_sounds import RATE, TOY_FRAMES, WINDOW, toy_ears, toy_sounds
 
-from nearfar import encoders, optim
-from nearfar.data import Dataset
-from nearfar.device import choose
 from nearfar.encoders.sound import LONG, SHORT, SOUND_ENCODERS, Frames, SoundCells
-from nearfar.engine import Loop
-from nearfar.errors import Stopped, UsageError
-from nearfar.evaluation import features
+from nearfar.errors import UsageError
 from nearfar.evaluation.log_mel import FLOOR, log_mel, triangles
 from nearfar.method import Batch, Contrast
 from nearfar.methods.cpc_audio import cpc_audio
 from nearfar.monitor import COLLAPSED_STD, spread
-from nearfar.plan import Plan
-from nearfar.runs import Run
 from nearfar.views.sound import SoundWindows, Waveform
 
 
@@ -46,16 +31,6 @@ def sounds(*lengths: int, seed: int = 0) -> Batch:
 
 def toy_method(**settings):
     return cpc_audio(**{"encoder": toy_ears(), "size": WINDOW, "steps": 4} | settings)
-
-
-def toy_loop(model: Contrast, data: Dataset, *, epochs: int, **settings) -> Loop:
-    plan = Plan(samples=np.arange(len(data)), batch=32, epochs=epochs, peak=0.003, warmup_epochs=0.5, seed=3)
-    optimizer = optim.build(model, name="adamw", lr=0.002, weight_decay=1e-4)
-    return Loop(model=model, optimizer=optimizer, dataset=data, plan=plan, device=choose("cpu", "fp32"), **settings)
-
-
-def vectors(model: Contrast, data: Dataset) -> Tensor:
-    return features(lambda view: encoders.pooled(model.encoder(view)), data, Waveform(RATE), batch=64)
 
 
 def double(model: Contrast) -> Contrast:
@@ -253,85 +228,6 @@ def test_wrong_settings_are_refused():
         cpc_audio(encoder="small", size=64)
     with pytest.raises(UsageError, match="label"):
         Contrast(toy_method(negatives="label"))(sounds(WINDOW, WINDOW))
-
-
-def test_gradient_reaches_every_weight():
-    model = Contrast(toy_method())
-    model(toy_sounds(16).batch(np.arange(16))).backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
-
-
-def test_chunks_change_neither_loss_nor_gradient():
-    whole = double(Contrast(toy_method()))
-    parts = copy.deepcopy(whole)
-    parts.chunk = 3
-    batch = toy_sounds(8).batch(np.arange(8))
-    for model in (whole, parts):
-        model(batch).backward()
-    for one, two in zip(whole.parameters(), parts.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, two.grad, rtol=1e-9, atol=1e-11)
-
-
-def test_learns_a_toy():
-    data = toy_sounds(256, seed=2)
-    torch.manual_seed(2)
-    model = Contrast(toy_method())
-    before = knn_accuracy(vectors(model, data), data.labels)
-    toy_loop(model, data, epochs=10)()
-    after = knn_accuracy(vectors(model, data), data.labels)
-    assert after > before + 0.15, (before, after)
-
-
-def test_K1_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path):
-    data = toy_sounds(96)  # 3 steps an epoch: the stop at step 4 is in mid-epoch
-    whole = Contrast(toy_method())
-    first, second = copy.deepcopy(whole), copy.deepcopy(whole)
-    toy_loop(whole, data, epochs=2)()
-
-    def stop_at_three(row: dict[str, float]) -> None:
-        if row["step"] == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    settings = {"settings": {"seed": 3}, "info": {}}
-    with Run.open_or_create(tmp_path / "run", **settings) as run, pytest.raises(Stopped):
-        toy_loop(first, data, epochs=2, run=run, report=stop_at_three)()
-    torch.manual_seed(99)
-    with Run.open_or_create(tmp_path / "run", **settings) as run:
-        toy_loop(second, data, epochs=2, run=run)()
-    expected, found = whole.state_dict(), second.state_dict()
-    assert expected.keys() == found.keys()
-    for key in expected:
-        assert torch.equal(expected[key], found[key]), key
-
-
-@pytest.mark.slow
-def test_X1_two_processes_have_the_gradient_of_one(tmp_path: Path):
-    model = double(Contrast(toy_method()))
-    torch.save(model.state_dict(), tmp_path / "start.pt")
-    loss = model(toy_sounds(16).batch(np.arange(16)))
-    loss.backward()
-    mp.spawn(_one_of_two, args=(str(tmp_path),), nprocs=2)
-    for rank in range(2):
-        own_loss, gradients = torch.load(tmp_path / f"found{rank}.pt", weights_only=True)
-        torch.testing.assert_close(own_loss, loss.detach(), rtol=1e-9, atol=1e-12)
-        for own, parameter in zip(gradients, model.parameters(), strict=True):
-            torch.testing.assert_close(own, parameter.grad, rtol=1e-7, atol=1e-10)
-
-
-def _one_of_two(rank: int, folder: str) -> None:
-    from torch.nn.parallel import DistributedDataParallel
-
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    model = double(Contrast(toy_method()))
-    model.load_state_dict(torch.load(f"{folder}/start.pt", weights_only=True))
-    wrapped = DistributedDataParallel(model, broadcast_buffers=False)
-    loss = wrapped(toy_sounds(16).batch(np.arange(8 * rank, 8 * rank + 8)))
-    loss.backward()
-    torch.save((loss.detach(), [p.grad for p in model.parameters()]), f"{folder}/found{rank}.pt")
-    dist.barrier()  # one that leaves while the other still talks to it may abort in gloo's threads
-    dist.destroy_process_group()
 
 
 # Log-mel features

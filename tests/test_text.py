@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
-import os
 import re
-import signal
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -19,8 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 from toy import knn_accuracy
 from toy_text import SENTENCES, toy_text
@@ -33,12 +28,11 @@ from nearfar.data.tokens import Tokenizer, build_tokenizer
 from nearfar.device import choose
 from nearfar.encoders.sentence import SENTENCE_ENCODERS, SentenceCells, sentence_encoder
 from nearfar.engine import Loop
-from nearfar.errors import DataError, DeviceError, Stopped, UsageError
+from nearfar.errors import DataError, DeviceError, UsageError
 from nearfar.extract.predict import Predict, check_enough
 from nearfar.method import Batch, Contrast, Method
 from nearfar.methods.cpc_text import cpc_text
 from nearfar.plan import Plan
-from nearfar.runs import Run
 from nearfar.tasks import summary
 from nearfar.views.text import Sentences, sentences
 
@@ -492,67 +486,6 @@ def test_the_loss_is_that_of_nested_loops() -> None:
                 terms.append(scores.logsumexp(0) - z[b, s + step] @ told)
         losses.append(torch.stack(terms).mean())
     torch.testing.assert_close(model(batch), torch.stack(losses).mean(), rtol=1e-10, atol=1e-12)
-
-
-def test_gradient_reaches_every_weight_and_chunks_change_nothing() -> None:
-    whole = Contrast(toy_method()).double()
-    parts = copy.deepcopy(whole)
-    parts.chunk = 5
-    for model in (whole, parts):
-        model(toy_batch()).backward()
-    for (name, one), two in zip(whole.named_parameters(), parts.parameters(), strict=True):
-        assert one.grad is not None and one.grad.abs().sum() > 0, name
-        torch.testing.assert_close(one.grad, two.grad, rtol=1e-9, atol=1e-11)
-
-
-def test_K1_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    data = toy_text(96)  # 3 steps an epoch: the stop at step 4 is in mid-epoch
-    whole = Contrast(toy_method())
-    first, second = copy.deepcopy(whole), copy.deepcopy(whole)
-    toy_loop(whole, data, epochs=3)()
-
-    def stop_at_four(row: dict[str, float]) -> None:
-        if row["step"] == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    settings = {"settings": {"seed": 3}, "info": {}}
-    with Run.open_or_create(tmp_path / "run", **settings) as run, pytest.raises(Stopped):
-        toy_loop(first, data, epochs=3, run=run, report=stop_at_four)()
-    torch.manual_seed(99)
-    with Run.open_or_create(tmp_path / "run", **settings) as run:
-        toy_loop(second, data, epochs=3, run=run)()
-    expected, found = whole.state_dict(), second.state_dict()
-    assert expected.keys() == found.keys()
-    for key in expected:
-        assert torch.equal(expected[key], found[key]), key
-
-
-def test_X1_two_processes_have_the_gradient_of_one(tmp_path: Path) -> None:
-    model = Contrast(toy_method()).double()
-    torch.save(model.state_dict(), tmp_path / "start.pt")
-    loss = model(toy_batch(16))
-    loss.backward()
-    mp.spawn(_one_of_two, args=(str(tmp_path),), nprocs=2)
-    for rank in range(2):
-        own_loss, gradients = torch.load(tmp_path / f"found{rank}.pt", weights_only=True)
-        torch.testing.assert_close(own_loss, loss.detach(), rtol=1e-9, atol=1e-12)
-        for gradient, parameter in zip(gradients, model.parameters(), strict=True):
-            torch.testing.assert_close(gradient, parameter.grad, rtol=1e-7, atol=1e-10)
-
-
-def _one_of_two(rank: int, folder: str) -> None:
-    from torch.nn.parallel import DistributedDataParallel
-
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    model = Contrast(toy_method()).double()
-    model.load_state_dict(torch.load(f"{folder}/start.pt", weights_only=True))
-    wrapped = DistributedDataParallel(model, broadcast_buffers=False)  # sums gradients as long as it is held
-    loss = wrapped(toy_batch(8, start=8 * rank))
-    loss.backward()
-    torch.save((loss.detach(), [p.grad for p in model.parameters()]), f"{folder}/found{rank}.pt")
-    dist.barrier()  # one that leaves while the other still talks to it may abort in gloo's threads
-    dist.destroy_process_group()
 
 
 def test_wrong_settings_of_the_method_are_refused() -> None:
