@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +88,7 @@ def record(asked: argparse.Namespace, found: FewShotEvaluation, names: dict[str,
     plain = found.as_dict()
     scores = {(names | {found.main: last}).get(name, name): value for name, value in plain.pop("scores").items()}
     return {
-        "command": f"python -m benchmarks.few_shot_methods {' '.join(sys.argv[1:])}",
+        "command": f"python -m benchmarks.few_shot_methods --split {asked.split} --epochs {asked.epochs}",
         "commit": commit(),
         "machine": {"cpu": cpu(), "cores_used": asked.threads, "system": platform.platform(terse=True)},
         "versions": {"python": platform.python_version()} | {p: installed(p) for p in PACKAGES if installed(p)},
