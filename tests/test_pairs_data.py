@@ -17,6 +17,8 @@ from nearfar.data import Dataset, load
 from nearfar.data.pairs import load_pairs
 from nearfar.data.tokens import Tokenizer
 from nearfar.errors import DataError, UsageError
+from nearfar.tasks.build import check
+from nearfar.tasks.opening import columns_of
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 TEXTS = [f"picture {number}" for number in range(8)]
@@ -211,3 +213,9 @@ def test_real_pairs(real_data: Path) -> None:
     data = load_pairs(folder, size=64, columns=("image", "image2", "text"))
     assert len(data) == 1911 and not data.bad and len(data.classes or ()) == 10
     assert captions(data.subset([0, 2])) == ["hash key", "keycap 0"]
+
+
+@pytest.mark.parametrize("columns", ["image2,image", "image,text", "depth"])
+def test_columns_that_are_no_pictures_with_the_image_first_are_refused(columns: str):
+    with pytest.raises(UsageError, match="--columns image,image2"):
+        columns_of(check({"method": "cmc", "columns": columns}))

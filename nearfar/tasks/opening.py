@@ -46,8 +46,9 @@ class Opened:
 def columns_of(settings: TrainSettings) -> tuple[str, ...]:
     """What the method looks at: `image`, `sound`, `text` or `sequence`, or several columns, `image` first."""
     own = tuple(settings.method_settings.get("columns") or ())
-    if own and own[0] != "image":
-        raise UsageError(f"columns {', '.join(own)}", where="columns", mend="image first: --columns image,image2")
+    if own and (own[0] != "image" or "text" in own):
+        mend = "pictures alone, image first: --columns image,image2; for captions --method clip"
+        raise UsageError(f"columns {', '.join(own)}", where="columns", mend=mend)
     return own or LEARNS_FROM.get(settings.method, ("image",))
 
 
