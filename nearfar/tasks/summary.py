@@ -37,7 +37,7 @@ def side_by_side(
     and retrieval.
     """
     name, plain = PLAIN[train.kind]
-    say(f"measuring {name}, the untrained encoder and the trained encoder on {train.kind} that was not trained on")
+    say(f"measuring {name}, the untrained encoder and the trained encoder on {train.kind} kept out of training")
     untrained = encoder.untrained()
     named = {
         name: plain(encoder, train, test),
