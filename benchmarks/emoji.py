@@ -1,40 +1,48 @@
-"""Emoji and their names: does a drawing that was never seen find its name, and a name its drawing? One JSON.
+"""Emoji: does a drawing that was never seen find its name, and a name its drawing? One JSON.
 
 python -m benchmarks.emoji --method clip --epochs 100 --threads 1
 
-A fifth of the emoji is held out of training, by content. Of these, none counts whose name or drawing is also in the
-training part. Runs that are finished are not trained again.
+With `--method cmc` another hand's drawing of the same emoji is looked for in place of its name. A fifth of the emoji is
+held out of training, by content. Of these, none counts whose name or drawing is also in the training part. Runs that
+are finished are not trained again.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 import nearfar as nf
 from benchmarks.common import PACKAGES, commit, confine, cpu, installed, wall_seconds, write_json
 from benchmarks.few_shot_methods import DATA
+from nearfar.data import Dataset
 from nearfar.data.pairs import load_pairs
 from nearfar.data.sources import open_source
+from nearfar.evaluation import features
 from nearfar.evaluation.pair_retrieval import PairRetrieval, pair_retrieval
-from nearfar.tasks.two_towers import load_towers
+from nearfar.tasks import load_encoder
+from nearfar.tasks.two_towers import load_towers, stored_heads
 
 HELD = 0.2
 SETTINGS: dict[str, Any] = {
     "encoder": "small", "batch": 256, "optimizer": "adamw", "lr": 0.001, "weight_decay": 0.1, "hold_out": HELD,
-    "view_scale": "0.5,1", "width": 128, "length": 64, "monitor_every": 50,
+    "view_scale": "0.5,1", "monitor_every": 50,
 }  # fmt: skip
+CAPTIONS: dict[str, Any] = {"width": 128, "length": 64}
+DRAWINGS: dict[str, Any] = {"columns": ("image", "image2"), "loss": "softmax", "negatives": None, "temperature": 0.1}
 
 
 def main() -> None:
     """Trains a run for each seed, unless it is there, and measures it on the held-out emoji."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--method", choices=("clip", "siglip"), default="clip")
+    parser.add_argument("--method", choices=("clip", "siglip", "cmc"), default="clip")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -45,14 +53,15 @@ def main() -> None:
     confine(asked.threads)
     out = asked.out or Path(__file__).parent / "results" / f"emoji_{asked.method}.json"
     data = str(DATA / "emoji_pairs")
-    settings = {**SETTINGS, "method": asked.method, "epochs": asked.epochs, "size": asked.size}
+    own = DRAWINGS if asked.method == "cmc" else CAPTIONS
+    settings = {**SETTINGS, **own, "method": asked.method, "epochs": asked.epochs, "size": asked.size}
     rows = []
     for seed in asked.seeds:
         run = asked.work / f"{asked.method}_{asked.size}px_{asked.epochs}_seed{seed}"
         nf.train(data, out=run, **settings, seed=seed, threads=asked.threads)
         found, count = measured(run, data, asked.size, seed)
         print(f"seed {seed}, {count} held out\n{found.as_text()}", flush=True)
-        rows.append({"seed": seed, "held_out": count, "wall_seconds": wall_seconds(run), **found.as_dict()})
+        rows.append({"seed": seed, "held_out": count, "wall_seconds": wall_seconds(run), **named(found, asked.method)})
     options = f"--method {asked.method} --epochs {asked.epochs} --size {asked.size} --threads {asked.threads}"
     write_json(
         out,
@@ -68,20 +77,52 @@ def main() -> None:
     )
 
 
+def named(found: PairRetrieval, method: str) -> dict[str, Any]:
+    """As plain values; of drawings both sides are told by their columns."""
+    if method != "cmc":
+        return found.as_dict()
+    return {
+        part: {name.replace("text", "image2"): value for name, value in rows.items()}
+        for part, rows in found.as_dict().items()
+    }
+
+
 def measured(run: Path, data: str, size: int, seed: int) -> tuple[PairRetrieval, int]:
     """Recall among the held-out emoji of a run, and how many there are. Equal names are one answer."""
-    dataset = load_pairs(data, size=size, length=SETTINGS["length"])
+    columns = ("image", "image2") if run.name.startswith("cmc") else ("image", "text")
+    dataset = load_pairs(data, size=size, columns=columns, length=CAPTIONS["length"])
     source = open_source(data, text=True)
     texts = dict(zip(source.names, source.texts or (), strict=True))
     names = np.array([texts[name] for name in dataset.names])
-    drawings = [np.asarray(dataset.inputs[place]).tobytes() for place in range(len(dataset))]
+    drawn = [np.asarray(dataset.inputs[place]).tobytes() for place in range(len(dataset))]
     trained, held = dataset.split(HELD, seed=seed)
-    seen = {*names[trained]}, {drawings[place] for place in trained}
-    places = np.array([place for place in held if names[place] not in seen[0] and drawings[place] not in seen[1]])
-    towers = load_towers(run)
+    seen = {*names[trained]}, {drawn[place] for place in trained}
+    places = np.array([place for place in held if names[place] not in seen[0] and drawn[place] not in seen[1]])
     keys = np.unique(names[places], return_inverse=True)[1]
-    images, captions = towers.images(dataset.subset(places)), towers.texts(names[places].tolist())
-    return pair_retrieval(images, captions, image_keys=keys, text_keys=keys), len(places)
+    asked = dataset.subset(places)
+    if columns[1] == "image2":
+        images, others = both_drawings(run, asked)
+    else:
+        towers = load_towers(run)
+        images, others = towers.images(asked), towers.texts(names[places].tolist())
+    return pair_retrieval(images, others, image_keys=keys, text_keys=keys), len(places)
+
+
+def both_drawings(run: Path, dataset: Dataset) -> tuple[Tensor, Tensor]:
+    """Embeddings of the first and of the second drawing of each emoji, each by its own network and head."""
+    encoder = load_encoder(run)
+    heads, found = stored_heads(encoder), []
+    for name in ("image", "image2"):
+        one, head = encoder.of(name), heads[name]
+        part = dataset if name == "image" else alone(dataset, name)
+        found.append(features(lambda view, one=one, head=head: head([one.vectors(view)]), part, one.transform))
+    return found[0], found[1]
+
+
+def alone(dataset: Dataset, name: str) -> Dataset:
+    """A data set of one column's pictures."""
+    column = dataset.columns[name]
+    return replace(dataset, inputs=column.inputs, sizes=column.sizes, columns={})
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:

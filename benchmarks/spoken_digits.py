@@ -34,8 +34,9 @@ from nearfar.views.sound import Waveform
 
 K = 20
 PROTOCOL = (
-    "CPC on sounds of fsdd without labels: Adam without decay, cosine over the processor seconds to 0. Features: mean over time "
-    "of the context, whole sounds, standardised with the sounds that the probe learns from. Probes: linear, and kNN "
+    "CPC on sounds of fsdd without labels: Adam without decay, cosine over the processor seconds to 0. Features: mean "
+    "over time of the context, whole sounds, standardised with the sounds that the probe learns from. Probes: linear, "
+    "and kNN "
     f"(k = {K}, T = 0.1). digit, new speaker: for each of the six speakers an encoder is trained on the train sounds "
     "of the other five, the probe learns the digits from these 2,250 sounds and is asked for the speaker's 500 train "
     "and test sounds, which neither has heard; mean over the six. speaker: the encoder is trained on the 2,700 train "

@@ -82,24 +82,36 @@ def load_towers(run: str | Path, *, device: str = "auto") -> TwoTowers:
         UsageError: No finished run there, one without text, or one whose checkpoints, which hold the heads, are gone.
         IntegrityError: The weights don't fit the nets.
     """
-    folder = Run.open(Path(run))
     encoder = load_encoder(run, device=device)
-    heads = stored_method(folder).extract.head
-    if not has_text(run) or not isinstance(heads, Towers):
+    if not has_text(run):
         raise UsageError(
-            f"a run of {folder.settings['method']} knows no text",
+            f"a run of {Run.open(Path(run)).settings['method']} knows no text",
             where=f"run {run}",
             mend="one of --method clip or siglip, trained on images with captions",
         )
+    return TwoTowers(encoder.of("image"), encoder.of("text"), stored_heads(encoder))
+
+
+def stored_heads(encoder: Encoder) -> Towers:
+    """The heads of a finished run that has one for each column, as training left them, on the encoder's device.
+
+    Raises:
+        UsageError: It has none, or its checkpoints, which hold the heads, are gone.
+        IntegrityError: The weights don't fit.
+    """
+    folder = Run.open(encoder.run)
+    heads = stored_method(folder).extract.head
+    if not isinstance(heads, Towers):
+        raise UsageError(f"a run of {folder.settings['method']} has one head for all", where=f"run {encoder.run}")
     checkpoint = folder.load()
     if checkpoint is None:
-        raise UsageError("its checkpoints are gone, and its heads with them", where=f"run {run}", mend="train it again")
+        gone = "its checkpoints are gone, and its heads with them"
+        raise UsageError(gone, where=f"run {encoder.run}", mend="train it again")
     stored = checkpoint.tensors["model"].items()
     weights = {name.removeprefix("head."): one for name, one in stored if name.startswith("head.")}
     match_tensors(heads.state_dict(), weights, where=checkpoint.path)
     heads.load_state_dict(weights)
-    heads.eval().to(encoder.device.device)
-    return TwoTowers(encoder.of("image"), encoder.of("text"), heads)
+    return heads.eval().to(encoder.device.device)
 
 
 def best(scores: Tensor, top: int) -> list[int]:
