@@ -43,6 +43,7 @@ def main() -> None:
     """Trains a run for each seed, unless it is there, and measures it on the held-out emoji."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--method", choices=("clip", "siglip", "cmc"), default="clip")
+    parser.add_argument("--tokenizer", default="bytes", help="of the names: bytes, words:N or bpe:N")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -51,18 +52,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None)
     asked = parser.parse_args()
     confine(asked.threads)
-    out = asked.out or Path(__file__).parent / "results" / f"emoji_{asked.method}.json"
+    out = asked.out or Path(__file__).parent / "results" / f"emoji_{asked.method}{told}.json"
     data = str(DATA / "emoji_pairs")
-    own = DRAWINGS if asked.method == "cmc" else CAPTIONS
+    own = DRAWINGS if asked.method == "cmc" else CAPTIONS | {"tokenizer": asked.tokenizer}
+    told = "" if asked.tokenizer == "bytes" else "_" + asked.tokenizer.replace(":", "")
     settings = {**SETTINGS, **own, "method": asked.method, "epochs": asked.epochs, "size": asked.size}
     rows = []
     for seed in asked.seeds:
-        run = asked.work / f"{asked.method}_{asked.size}px_{asked.epochs}_seed{seed}"
+        run = asked.work / f"{asked.method}{told}_{asked.size}px_{asked.epochs}_seed{seed}"
         nf.train(data, out=run, **settings, seed=seed, threads=asked.threads)
-        found, count = measured(run, data, asked.size, seed)
+        found, count = measured(run, asked.size, seed)
         print(f"seed {seed}, {count} held out\n{found.as_text()}", flush=True)
         rows.append({"seed": seed, "held_out": count, "wall_seconds": wall_seconds(run), **named(found, asked.method)})
-    options = f"--method {asked.method} --epochs {asked.epochs} --size {asked.size} --threads {asked.threads}"
+    tokens = "" if asked.method == "cmc" else f"--tokenizer {asked.tokenizer} "
+    options = f"--method {asked.method} {tokens}--epochs {asked.epochs} --size {asked.size} --threads {asked.threads}"
     write_json(
         out,
         {
@@ -87,9 +90,22 @@ def named(found: PairRetrieval, method: str) -> dict[str, Any]:
     }
 
 
-def measured(run: Path, data: str, size: int, seed: int) -> tuple[PairRetrieval, int]:
+def measured(run: Path, size: int, seed: int) -> tuple[PairRetrieval, int]:
     """Recall among the held-out emoji of a run, and how many there are. Equal names are one answer."""
     columns = ("image", "image2") if run.name.startswith("cmc") else ("image", "text")
+    asked, names = held_out(columns, size, seed)
+    keys = np.unique(names, return_inverse=True)[1]
+    if columns[1] == "image2":
+        images, others = both_drawings(run, asked)
+    else:
+        towers = load_towers(run)
+        images, others = towers.images(asked), towers.texts(names.tolist())
+    return pair_retrieval(images, others, image_keys=keys, text_keys=keys), len(asked)
+
+
+def held_out(columns: tuple[str, ...], size: int, seed: int) -> tuple[Dataset, np.ndarray]:
+    """The emoji that a run with this seed was not trained on, neither by name nor by drawing, and their names."""
+    data = str(DATA / "emoji_pairs")
     dataset = load_pairs(data, size=size, columns=columns, length=CAPTIONS["length"])
     source = open_source(data, text=True)
     texts = dict(zip(source.names, source.texts or (), strict=True))
@@ -98,14 +114,7 @@ def measured(run: Path, data: str, size: int, seed: int) -> tuple[PairRetrieval,
     trained, held = dataset.split(HELD, seed=seed)
     seen = {*names[trained]}, {drawn[place] for place in trained}
     places = np.array([place for place in held if names[place] not in seen[0] and drawn[place] not in seen[1]])
-    keys = np.unique(names[places], return_inverse=True)[1]
-    asked = dataset.subset(places)
-    if columns[1] == "image2":
-        images, others = both_drawings(run, asked)
-    else:
-        towers = load_towers(run)
-        images, others = towers.images(asked), towers.texts(names[places].tolist())
-    return pair_retrieval(images, others, image_keys=keys, text_keys=keys), len(places)
+    return dataset.subset(places), names[places]
 
 
 def both_drawings(run: Path, dataset: Dataset) -> tuple[Tensor, Tensor]:
