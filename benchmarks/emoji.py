@@ -52,10 +52,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None)
     asked = parser.parse_args()
     confine(asked.threads)
+    told = "" if asked.tokenizer == "bytes" else "_" + asked.tokenizer.replace(":", "")
     out = asked.out or Path(__file__).parent / "results" / f"emoji_{asked.method}{told}.json"
     data = str(DATA / "emoji_pairs")
     own = DRAWINGS if asked.method == "cmc" else CAPTIONS | {"tokenizer": asked.tokenizer}
-    told = "" if asked.tokenizer == "bytes" else "_" + asked.tokenizer.replace(":", "")
     settings = {**SETTINGS, **own, "method": asked.method, "epochs": asked.epochs, "size": asked.size}
     rows = []
     for seed in asked.seeds:
