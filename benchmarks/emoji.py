@@ -65,7 +65,8 @@ def main() -> None:
         print(f"seed {seed}, {count} held out\n{found.as_text()}", flush=True)
         rows.append({"seed": seed, "held_out": count, "wall_seconds": wall_seconds(run), **named(found, asked.method)})
     tokens = "" if asked.method == "cmc" else f"--tokenizer {asked.tokenizer} "
-    options = f"--method {asked.method} {tokens}--epochs {asked.epochs} --size {asked.size} --threads {asked.threads}"
+    options = f"--method {asked.method} {tokens}--epochs {asked.epochs} --size {asked.size}"
+    options += f" --seeds {' '.join(map(str, asked.seeds))} --threads {asked.threads}"
     write_json(
         out,
         {
