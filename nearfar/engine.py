@@ -102,7 +102,9 @@ class Loop:
     def step(self, step: int, batch: Batch) -> float:
         """One step; returns the loss. Out of memory, it is done again, half as many samples in the encoder at once."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.lr(step)
+            group["lr"] = self.plan.peak if group["constant"] else self.plan.lr(step)
+            if (decay := self.plan.decay(step)) is not None and group["decayed"]:
+                group["weight_decay"] = decay
         while True:
             torch.manual_seed(address(self.plan.seed, step, rank()))
             try:
@@ -112,6 +114,8 @@ class Loop:
                 self.shrink(step, error)
         if not np.isfinite(loss):
             self.dump(step, batch)
+        if self.plan.clip is not None:
+            optim.clip_each(self.optimizer, self.plan.clip)
         self.optimizer.step()
         after_step = getattr(self.model, "after_step", None)
         if after_step is not None:

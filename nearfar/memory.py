@@ -17,6 +17,7 @@ class Queue(nn.Module):
     Args:
         width: Width D of an embedding.
         length: Number K of embeddings kept; a multiple of the global batch.
+        views: Numbers of the slow embeddings that are kept, of those there are; None: all.
 
     Starts with random unit vectors, drawn from torch's generator at construction.
     """
@@ -24,8 +25,9 @@ class Queue(nn.Module):
     keys: Tensor
     pointer: Tensor
 
-    def __init__(self, *, width: int, length: int) -> None:
+    def __init__(self, *, width: int, length: int, views: tuple[int, ...] | None = None) -> None:
         super().__init__()
+        self.views = views
         self.register_buffer("keys", unit(torch.randn(length, width)))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
 
@@ -46,7 +48,7 @@ class Queue(nn.Module):
 
     def remember(self, slow: list[Tensor], batch: Batch) -> None:
         """Puts the unit keys of all processes in place of the oldest."""
-        for keys in slow:
+        for keys in slow if self.views is None else [slow[view] for view in self.views]:
             rows = gather(unit(keys.detach())).to(self.keys.dtype)
             start = int(self.pointer)
             assert start + len(rows) <= len(self.keys), (start, len(rows), len(self.keys), world())

@@ -80,15 +80,19 @@ class Extract:
             where views have heads of their own.
         pair: `(online, slow, batch, memory) -> list[Pairs]`. `online` holds the embeddings of the views that the
             trained network sees, `slow` those of the teacher, the same list where there is no teacher. An `nn.Module`
-            where it has weights (predictors, prototypes).
+            where it has weights (predictors, prototypes); it may have `advance(progress)`, and `follow(decay)` where
+            the teacher has a slow copy of its weights, both called after each step.
         views: Numbers of the views that the trained network sees; None: all.
         labels: True where pairs are made from labels.
+        apart: Each view goes through the network alone, so batch norm has the statistics of one view. False: views of
+            one shape go together.
     """
 
     head: nn.Module
     pair: Callable[[list[Tensor], list[Tensor], Batch, Memory | None], list[Pairs]]
     views: tuple[int, ...] | None = None
     labels: bool = False
+    apart: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +168,7 @@ class Contrast(nn.Module):
         several = [part for part in (self.similarity, self.loss) if isinstance(part, tuple)]
         self.weighted = nn.ModuleList(term for part in several for term in part if isinstance(term, nn.Module))
         self.online_views, self.memory, self.teacher = method.extract.views, method.memory, method.teacher
+        self.apart = method.extract.apart
         self.slow = nn.ModuleList()
         if method.teacher is not None:
             nets = method.teacher.net or copy.deepcopy((self.encoder, self.head))
@@ -219,13 +224,17 @@ class Contrast(nn.Module):
     def _encode(
         self, encoder: nn.Module, head: nn.Module, views: list[Tensor], numbers: tuple[int, ...] | None
     ) -> list[Tensor]:
-        """One pass for neighbouring views of one shape and network, so that batch statistics are over all of them."""
+        """One pass for neighbouring views of one shape and network, so that batch statistics are over all of them.
+
+        With `apart` one for each view.
+        """
         embeddings: list[Tensor] = []
         chosen = [
-            (views[n], tower(encoder, n), tower(head, n)) for n in (range(len(views)) if numbers is None else numbers)
+            (views[n], tower(encoder, n), tower(head, n), n if self.apart else 0)
+            for n in (range(len(views)) if numbers is None else numbers)
         ]
-        for _, group in groupby(chosen, key=lambda one: (one[0].shape, id(one[1]), id(one[2]))):
-            same, nets, heads = zip(*group, strict=True)
+        for _, group in groupby(chosen, key=lambda one: (one[0].shape, id(one[1]), id(one[2]), one[3])):
+            same, nets, heads, _ = zip(*group, strict=True)
             output = heads[0](encode_in_chunks(nets[0], torch.cat(same), self.chunk and self.chunk * len(same)))
             output = output if output.dtype == torch.float64 else output.float()
             embeddings += output.chunk(len(same))
@@ -233,23 +242,28 @@ class Contrast(nn.Module):
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
-        """Moves the teacher, fills the memory and tells the encoder's layers that ramp (DropBlock) how far the run is.
+        """Moves the teacher, fills the memory and tells what ramps (DropBlock, temperatures) how far the run is.
 
         Called once after each optimiser step, `progress` in [0, 1].
         """
-        advance(self.encoder, progress)
+        for part in (self.encoder, self.head, self.pair):
+            if isinstance(part, nn.Module):
+                advance(part, progress)
         if self.teacher is not None and self.teacher.net is None:
             decay = self.teacher.decay(progress) if callable(self.teacher.decay) else self.teacher.decay
             online = [*self.encoder.parameters(), *self.head.parameters()]
             for slow, trained in zip(self.slow.parameters(), online, strict=True):
                 slow.lerp_(trained, 1 - decay)
+            follow = getattr(self.pair, "follow", None)
+            if follow is not None:
+                follow(decay)
         if self.memory is not None and self.seen is not None and self._batch is not None:
             self.memory.remember(self.seen[1], self._batch)
 
 
-def advance(encoder: nn.Module, progress: float) -> None:
+def advance(part: nn.Module, progress: float) -> None:
     """Tells the layers that ramp (`advance(progress)`, as DropBlock has it) how far the run is, in [0, 1]."""
-    for module in encoder.modules():
+    for module in part.modules():
         ramp = getattr(module, "advance", None)
         if ramp is not None:
             ramp(progress)
@@ -257,8 +271,13 @@ def advance(encoder: nn.Module, progress: float) -> None:
 
 @torch.no_grad()
 def chance(pairs: Pairs, loss: Loss, similarity: Similarity) -> Tensor:
-    """The loss of embeddings that say nothing: all scores alike, because every embedding is zero."""
-    positive = None if pairs.positive is None else torch.zeros_like(pairs.positive)
+    """The loss of embeddings that say nothing: all scores alike, because every embedding is zero.
+
+    Positives that have no others beside them are targets, and stay.
+    """
+    positive = pairs.positive
+    if positive is not None and pairs.other.shape[-2]:
+        positive = torch.zeros_like(positive)
     nothing = replace(
         pairs, anchor=torch.zeros_like(pairs.anchor), other=torch.zeros_like(pairs.other), positive=positive
     )

@@ -86,9 +86,10 @@ UNTOUCHED = "none"  # key of a parameter that has had no gradient yet
 def build(model: nn.Module, *, name: str, lr: float, weight_decay: float, momentum: float = 0.9) -> Optimizer:
     """An optimiser of everything in a model that requires a gradient.
 
-    Two groups, in the order of `model.named_parameters()`: tensors of two and more dimensions with weight decay, then
-    the others without (and, for LARS, without adaptation). SGD and AdamW are torch's, fused, which was 3 and 6 times as
-    fast as its other two forms on a CPU core.
+    Groups, in the order of `model.named_parameters()`: tensors of two and more dimensions with weight decay, then the
+    others without (and, for LARS, without adaptation); then likewise what is in modules with `constant_lr = True`
+    (SimSiam's predictor), whose learning rate does not follow the schedule. A group says `decayed` and `constant`.
+    SGD and AdamW are torch's, fused, which was 3 and 6 times as fast as its other two forms on a CPU core.
 
     Args:
         model: Anything with parameters.
@@ -115,15 +116,20 @@ def build(model: nn.Module, *, name: str, lr: float, weight_decay: float, moment
         if not 0 <= value < end:
             raise UsageError(f"{key} is {value}", where=key, mend=f"a number from 0{' to below 1' if end == 1 else ''}")
     trained = [p for p in model.parameters() if p.requires_grad]
+    steady = {p for m in model.modules() if getattr(m, "constant_lr", False) for p in m.parameters()}
     if not trained:
         raise UsageError(
             "nothing to train: no parameter requires a gradient", where="optimiser", mend="unfreeze a part"
         )
-    matrices, vectors = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = []
+    for constant in (False, True):
+        for decayed in (True, False):
+            some = [p for p in trained if (p in steady) == constant and (p.ndim > 1) == decayed]
+            decay = weight_decay if decayed else 0.0
+            groups.append({"params": some, "weight_decay": decay, "decayed": decayed, "constant": constant})
     groups = [group for group in groups if group["params"]]
     if name == "lars":
-        groups = [group | {"adapt": group["params"][0].ndim > 1} for group in groups]
+        groups = [group | {"adapt": group["decayed"]} for group in groups]
         return LARS(groups, lr=lr, momentum=momentum)
     if name == "sgd":
         return SGD(groups, lr=lr, momentum=momentum, fused=True)
@@ -176,6 +182,20 @@ def staircase(step: int, *, drops: Sequence[int], warmup: int, peak: float, fact
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * factor ** sum(step >= drop for drop in drops)
+
+
+@torch.no_grad()
+def clip_each(optimizer: Optimizer, most: float) -> None:
+    """Shrinks each parameter's gradient, by itself, to a norm of at most `most` (Caron et al. 2021, as DINO does).
+
+    Args:
+        optimizer: Whose parameters.
+        most: Largest norm, > 0.
+    """
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    if gradients:
+        ratios = most / torch.stack(torch._foreach_norm(gradients)).clamp(min=most)
+        torch._foreach_mul_(gradients, list(ratios.unbind()))
 
 
 def scaled_lr(base: float, batch: int) -> float:

@@ -11,6 +11,7 @@ from . import optim
 from .distributed import rank, world
 from .episodes import EpisodeSampler
 from .randomness import permutation
+from .schedules import Cosine
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Plan:
         seed: Addresses all randomness.
         monitor_every: Steps between measurements.
         checkpoint_minutes: Minutes between checkpoints; one is written at the end and on request in any case.
+        weight_decay: At the beginning and at the end, between which it goes as half a cosine (DINO); None: the
+            optimiser's own.
+        clip: Largest norm of a parameter's gradient, or None.
         episodes: Draws the episodes that batches are made of, as places among the samples; None: shuffled samples.
     """
 
@@ -40,6 +44,8 @@ class Plan:
     seed: int = 0
     monitor_every: int = 50
     checkpoint_minutes: float = 5.0
+    weight_decay: tuple[float, float] | None = None
+    clip: float | None = None
     episodes: EpisodeSampler | None = None
 
     @property
@@ -80,6 +86,10 @@ class Plan:
             drops = [round(epoch * self.steps_per_epoch) for epoch in self.milestones]
             return optim.staircase(step, drops=drops, warmup=warmup, peak=self.peak)
         return optim.schedule(step, total=self.total, warmup=warmup, peak=self.peak)
+
+    def decay(self, step: int) -> float | None:
+        """Weight decay of a step; None: the optimiser's own."""
+        return None if self.weight_decay is None else Cosine(*self.weight_decay)(step / self.total)
 
 
 @lru_cache(maxsize=2)

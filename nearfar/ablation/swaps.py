@@ -112,7 +112,7 @@ def every_pair(method: Method, context: Context) -> Method:
         return method
     _check_free(method, context, least=2)
     before, after = _channels(method, context), width(method, context.batch)
-    return replace(method, extract=Extract(head=mlp(before, before, after, norm=True), pair=every_view))
+    return replace(method, extract=Extract(head=mlp(before, before, after, norm=True, last="scale"), pair=every_view))
 
 
 def last_maps(method: Method, context: Context) -> Method:

@@ -34,6 +34,7 @@ class BatchNorm(_BatchNorm):
     Args:
         width: Channels C of the input `[B, C]` or `[B, C, ...]`.
         groups: Parts of the global batch, >= 1; sizes differ by one where the batch is not a multiple.
+        scale: False: no weight.
         offset: False: no bias.
         momentum: Weight of a step's statistics in the running ones; each of n parts moves them by `momentum / n`.
         eps: Added to the variance.
@@ -47,10 +48,19 @@ class BatchNorm(_BatchNorm):
     num_batches_tracked: Tensor
 
     def __init__(
-        self, width: int, *, groups: int = 1, offset: bool = True, momentum: float = 0.1, eps: float = 1e-5
+        self,
+        width: int,
+        *,
+        groups: int = 1,
+        scale: bool = True,
+        offset: bool = True,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
     ) -> None:
         super().__init__(width, eps=eps, momentum=momentum)
         self.groups = groups
+        if not scale:
+            self.register_parameter("weight", None)
         if not offset:
             self.bias = None
 
@@ -90,7 +100,8 @@ class BatchNorm(_BatchNorm):
         with torch.no_grad():
             self.running_mean.lerp_(centre.to(self.running_mean.dtype), self.momentum)
             self.running_var.lerp_((var * (count / (count - 1))).to(self.running_var.dtype), self.momentum)
-        scale = self.weight * torch.rsqrt(var + self.eps)
+        scale = torch.rsqrt(var + self.eps)
+        scale = scale if self.weight is None else self.weight * scale
         shift = -centre * scale if self.bias is None else self.bias - centre * scale
         over = (-1, *[1] * (x.ndim - 2))
         return (x * scale.view(over) + shift.view(over)).to(input.dtype)

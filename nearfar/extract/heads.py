@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from ..encoders import pooled
@@ -44,21 +46,43 @@ def linear(width_in: int, width: int) -> Head:
     return Head(nn.Linear(width_in, width))
 
 
-def mlp(width_in: int, *widths: int, norm: bool = False) -> Head:
-    """Linear layers with ReLU between them.
+def layers(
+    width_in: int,
+    *widths: int,
+    norm: bool = False,
+    last: Literal["none", "scale", "plain"] = "none",
+    bias: bool = True,
+) -> nn.Sequential:
+    """Linear layers with ReLU between them, `[B, width_in] -> [B, widths[-1]]`: heads, predictors.
 
     Args:
-        width_in: Width of the encoder's last map.
-        widths: Widths of the layers, the last is the embedding's.
-        norm: Batch norm after every layer: before each ReLU with scale and offset, after the last with scale only,
-            and linear layers without bias but the norm's (SimCLR's released code; its paper leaves the norms out).
+        width_in: Width of what comes in.
+        widths: Widths of the layers.
+        norm: Batch norm with scale and offset before each ReLU.
+        last: Batch norm after the last layer: none, with scale alone, or plain, with neither scale nor offset.
+        bias: Of the last layer, where no norm comes after it. Layers before a norm have none.
     """
-    layers: list[nn.Module] = []
+    found: list[nn.Module] = []
     for number, (before, after) in enumerate(zip((width_in, *widths), widths, strict=False)):
-        last = number == len(widths) - 1
-        layers.append(nn.Linear(before, after, bias=not norm))
-        if norm:
-            layers.append(BatchNorm(after, offset=not last))
-        if not last:
-            layers.append(nn.ReLU(inplace=True))
-    return Head(nn.Sequential(*layers))
+        if number == len(widths) - 1:
+            found.append(nn.Linear(before, after, bias=bias and last == "none"))
+            if last != "none":
+                found.append(BatchNorm(after, scale=last == "scale", offset=False))
+        else:
+            found.append(nn.Linear(before, after, bias=not norm))
+            found += [BatchNorm(after)] * norm + [nn.ReLU(inplace=True)]
+    return nn.Sequential(*found)
+
+
+def mlp(
+    width_in: int,
+    *widths: int,
+    norm: bool = False,
+    last: Literal["none", "scale", "plain"] = "none",
+    bias: bool = True,
+) -> Head:
+    """`layers` on the pooled last map.
+
+    SimCLR's released code has `norm=True, last="scale"`; its paper leaves the norms out.
+    """
+    return Head(layers(width_in, *widths, norm=norm, last=last, bias=bias))

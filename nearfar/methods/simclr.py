@@ -58,7 +58,7 @@ def simclr(
     return Method(
         views=Views(view, view),
         encoder=net,
-        extract=Extract(head=extract.mlp(net.width, *hidden, width, norm=True), pair=extract.every_view),
+        extract=Extract(head=extract.mlp(net.width, *hidden, width, norm=True, last="scale"), pair=extract.every_view),
         similarity=similarity.cosine,
         loss=partial(infonce, temperature=temperature if temperature is not None else 0.5 if small else 0.1),
     )
