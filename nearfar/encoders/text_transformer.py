@@ -11,42 +11,10 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageError
-
-
-class Block(nn.Module):
-    """`x + attention(norm(x))`, then `x + mlp(norm(x))`; a place attends to itself and to what is before it.
-
-    Args:
-        width: Width of a place.
-        heads: Attention heads, a divisor of the width.
-        layers: Number of blocks in the transformer: the last layers of each branch begin the smaller the more there
-            are, so that their sum begins as large as one.
-    """
-
-    def __init__(self, width: int, *, heads: int, layers: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query_key_value, self.mix = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        deep = (2 * layers * width) ** -0.5
-        for layer, std in ((self.query_key_value, width**-0.5), (self.mix, deep), (self.narrow, deep)):
-            nn.init.normal_(layer.weight, std=std)
-        nn.init.normal_(self.widen.weight, std=(2 * width) ** -0.5)
-        for layer in (self.query_key_value, self.mix, self.widen, self.narrow):
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`[B, L, width]` -> the same shape."""
-        qkv = self.query_key_value(self.norm_attention(x)).unflatten(-1, (3, self.heads, -1))
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # [3, B, heads, L, width / heads]
-        seen = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        x = x + self.mix(seen.transpose(1, 2).flatten(2))
-        return x + self.narrow(F.gelu(self.widen(self.norm_mlp(x))))
+from .transformer import Block, normal
 
 
 class TextTransformer(nn.Module):
@@ -88,7 +56,8 @@ class TextTransformer(nn.Module):
         self.width, self.length = width, length
         self.tokens = nn.Embedding(vocabulary, width)
         self.positions = nn.Parameter(torch.empty(length, width))
-        self.blocks = nn.Sequential(*(Block(width, heads=heads, layers=layers) for _ in range(layers)))
+        blocks = (Block(width, heads=heads, causal=True) for _ in range(layers))
+        self.blocks = nn.Sequential(*(normal(block, layers=layers) for block in blocks))
         self.norm = nn.LayerNorm(width)
         nn.init.normal_(self.tokens.weight, std=0.02)
         nn.init.normal_(self.positions, std=0.01)
