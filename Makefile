@@ -11,13 +11,14 @@ THREADS ?= 1
 # Tests run several processes side by side: one thread each.
 test test-all oracle: export OMP_NUM_THREADS = 1
 
-.PHONY: help install demo test test-all lint check format oracle bench clean
+.PHONY: help install demo test test-all lint check format docs oracle bench clean
 
 help:
 	@echo "make demo      train on 5,000 digits and look at the result"
 	@echo "make test      the quick tests"
 	@echo "make test-all  the slow ones too"
 	@echo "make check     format, lint, types and the quick tests"
+	@echo "make docs      write docs/methods.md from the docstrings of the methods"
 	@echo "make oracle    compare with torchvision, lightly and others, in an environment of its own (6 GB)"
 	@echo "make bench     nearfar and lightly on CIFAR-10, SECONDS each on THREADS cores"
 
@@ -52,6 +53,9 @@ check: lint test
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: install
+	$(BIN)/python docs/generate.py
 
 oracle: $(ORACLE)/.installed
 	$(ORACLE)/bin/python $(PYTEST) -m "" tests/oracle

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .tasks import evaluate as evaluate
     from .tasks import evaluate_few_shot as evaluate_few_shot
     from .tasks import load_encoder as load_encoder
+    from .tasks import new_method as new_method
     from .tasks import preview as preview
     from .tasks import search as search
     from .tasks import train as train
@@ -39,11 +40,11 @@ _HOMES = {
     "Teacher": "method",
     "FewShotClassifier": "few_shot.classifier", "classify": "tasks", "evaluate_few_shot": "tasks",
     "embed": "tasks", "evaluate": "tasks", "load_encoder": "tasks", "preview": "tasks", "train": "tasks",
-    "ablate": "tasks", "search": "tasks", "zero_shot": "tasks",
+    "ablate": "tasks", "new_method": "tasks", "search": "tasks", "zero_shot": "tasks",
     "load_pairs": "data.pairs", "load_sequences": "data.sequences", "load_sound": "data.sound",
     "load_text": "data.text",
 }  # fmt: skip
-_MODULES = ("data", "encoders", "extract", "losses", "memory", "methods", "optim", "similarity", "views")
+_MODULES = ("data", "encoders", "extract", "losses", "memory", "methods", "optim", "schedules", "similarity", "views")
 __all__ = ["__version__", *_HOMES, *_MODULES]
 
 

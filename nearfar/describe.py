@@ -3,31 +3,51 @@
 from __future__ import annotations
 
 import inspect
+import io
 import re
-from typing import Any, cast
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from typing import cast
 
+import torch
 from pydantic.fields import FieldInfo
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import nn
 
+from .extract import Head
 from .method import Loss, Method
-from .methods import LEARNS_FROM, METHODS, USUAL
+from .method_file import register
+from .methods import LEARNS_FROM, METHODS
 from .settings import TrainSettings, unknown
 from .signatures import RESERVED
 from .similarity import Similarity
 from .views import View, Views
 
+WIDTHS = {
+    "method": 12, "views, px": 12, "encoder": 13, "extraction": 16, "similarity": 15, "loss": 16, "beside": 10,
+}  # fmt: skip
+"""Columns of the table of methods, together 100 characters with the spaces between."""
+
+FIVE = ("views", "encoder", "extraction", "similarity", "loss")
+
+
+def example(function: Callable[..., Method]) -> Method:
+    """A method with its own defaults, without weights: on torch's meta device the largest network costs nothing."""
+    with torch.device("meta"):
+        return function()
+
 
 def parts(method: Method) -> dict[str, str]:
-    """The five parts of a method, each in a few words, and teacher and memory where it has them."""
-    pair = getattr(method.extract.pair, "func", method.extract.pair)
-    extract = getattr(pair, "__name__", type(pair).__name__)
-    measures = method.similarity if isinstance(method.similarity, tuple) else (method.similarity,)
-    losses = method.loss if isinstance(method.loss, tuple) else (method.loss,)
+    """The five parts of a method, each in a few words, and episodes, teacher and memory where it has them."""
+    net = method.encoder
     named = {
         "views": described_views(method),
-        "encoder": type(method.encoder).__name__,
-        "extraction": f"{type(method.extract.head).__name__} -> {extract}",
-        "similarity": ", ".join(map(similarity_name, measures)),
-        "loss": " + ".join(map(_loss, losses)),
+        "encoder": getattr(net, "describe", lambda: type(net).__name__)(),
+        "extraction": f"{_head(method.extract.head)} -> {_pair(method)}",
+        "similarity": _similarities(method),
+        "loss": " + ".join(map(_loss, _several(method.loss))),
     }
     if method.episode is not None:
         shape = method.episode
@@ -39,17 +59,77 @@ def parts(method: Method) -> dict[str, str]:
     return named
 
 
+def brief(name: str) -> dict[str, str]:
+    """The five parts of a method by name alone, and under `beside` what else it has or needs."""
+    function = METHODS[name]
+    method = example(function)
+    beside = {
+        ", ".join(LEARNS_FROM.get(name, ())): True,
+        "labels": method.extract.labels and method.episode is None,
+        "episodes": method.episode is not None,
+        "earlier run": "teacher" in inspect.signature(function).parameters,
+        "slow copy": method.teacher is not None and method.teacher.net is None,
+        type(method.memory).__name__.lower(): method.memory is not None,
+    }
+    cells = (
+        _brief_views(method),
+        str(inspect.signature(function).parameters["encoder"].default),
+        _pair(method),
+        _similarities(method),
+        " + ".join(_name(loss) for loss in _several(method.loss)),
+    )
+    return dict(zip(FIVE, cells, strict=True)) | {
+        "beside": ", ".join(one for one, has in beside.items() if one and has)
+    }
+
+
+def _several(part: object) -> tuple:
+    return part if isinstance(part, tuple) else (part,)
+
+
+def _name(part: object) -> str:
+    """Of a function, a bound one or a module."""
+    function = getattr(part, "func", part)
+    return getattr(function, "__name__", type(function).__name__).strip("_")
+
+
+def _pair(method: Method) -> str:
+    return _name(method.extract.pair)
+
+
+def _similarities(method: Method) -> str:
+    return ", ".join(map(similarity_name, _several(method.similarity)))
+
+
+def _head(head: nn.Module) -> str:
+    """Widths of the layers, of a head that has no others."""
+    if not isinstance(head, Head):
+        return type(head).__name__
+    linear = [module for module in head.modules() if isinstance(module, nn.Linear)]
+    widths = [str(layer.out_features) for layer in linear]
+    return {0: "average", 1: "linear"}.get(len(linear), "mlp") + (f" {' - '.join(widths)}" if widths else "")
+
+
 def described_views(method: Method) -> str:
     """How many views, and what is set of each; equal ones are told once."""
     views = getattr(method.views, "views", None)
     if views is None:
         return getattr(method.views, "__name__", None) or _of_class(method.views)
-    if not all(isinstance(view, View) for view in views):
-        return "; ".join(_of_class(view) for view in views)
-    told = [_settings(view) for view in views]
+    told = _counted(_settings(view) if isinstance(view, View) else _of_class(view) for view in views)
+    return told if isinstance(method.views, Views) else f"{type(method.views).__name__}: {told}"
+
+
+def _counted(told: Iterable[str]) -> str:
+    """Neighbours that are alike with their number."""
+    counted = [(one, len(list(same))) for one, same in groupby(told)]
+    return "; ".join(one if len(counted) > 1 and count == 1 else f"{count} x {one}" for one, count in counted)
+
+
+def _brief_views(method: Method) -> str:
+    """Number and size of the views, or the name of another kind of views."""
     if not isinstance(method.views, Views):
-        return f"{type(method.views).__name__}: {'; '.join(told)}"
-    return f"{len(told)} x {told[0]}" if len(set(told)) == 1 else "; ".join(told)
+        return _name(method.views)
+    return ", ".join(f"{len(list(same))}x{size}" for size, same in groupby(view.size for view in method.views.views))
 
 
 def _of_class(views: object) -> str:
@@ -97,33 +177,37 @@ def _plain(value: object) -> str:
 
 
 def method_table() -> str:
-    """A paragraph a method: what it does, its five parts."""
-    blocks = []
-    for name, function in METHODS.items():
-        method = function(**_example(name))
-        head = (inspect.getdoc(function) or "").split("\n")[0]
-        rows = [f"  {part:11} {text}" for part, text in parts(method).items() if part != "encoder"]
-        blocks.append("\n".join([f"{name}: {head}", *rows]))
-    return "\n\n".join(
-        [
-            *blocks,
-            "Images: views of 32 px; probabilities in brackets. nearfar methods NAME tells all about one.",
-        ]
+    """A line a method: what it does; then the table of the five parts of each."""
+    heads = [f"{name:13} {first_line(function)}" for name, function in METHODS.items()]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
+    for column, width in WIDTHS.items():
+        table.add_column(column, width=width, overflow="fold")
+    for name in METHODS:
+        table.add_row(name, *brief(name).values())
+    page = Console(file=io.StringIO(), width=100, color_system=None)
+    page.print(table)
+    told = (
+        "With the papers' defaults. `nearfar methods NAME` tells all about one, `nearfar new-method NAME` begins yours."
     )
+    lines = [line.rstrip() for line in cast(io.StringIO, page.file).getvalue().splitlines()]
+    return "\n".join([*heads, "", *lines, "", told])
 
 
-def _example(name: str) -> dict[str, Any]:
-    """Arguments under which a method shows its parts: images of 32 px, or what else it learns from as it is."""
-    pictures = LEARNS_FROM.get(name, ("image",))[0] == "image"
-    return {"encoder": "small", "size": 32} if pictures else {"encoder": USUAL[name]["encoder"]}
+def first_line(function: Callable[..., Method]) -> str:
+    """What a method does, in a sentence."""
+    return (inspect.getdoc(function) or "").split("\n")[0]
 
 
 def one_method(name: str) -> str:
-    """The docstring of a method, with its keyword arguments as flags.
+    """The docstring of a method, its parts, and its keyword arguments as flags.
+
+    Args:
+        name: In `METHODS`, or a file of one's own, `mine.py`.
 
     Raises:
         UsageError: No method of that name.
     """
+    name = register(name)
     if name not in METHODS:
         raise unknown("method", name, METHODS, where="methods")
     function = METHODS[name]
@@ -134,7 +218,9 @@ def one_method(name: str) -> str:
     ]
     module = inspect.getdoc(inspect.getmodule(function)) or ""
     told = "Flags, beside those of `nearfar settings`, which hold the encoder, the size and their own defaults:"
-    return "\n".join([name, "", inspect.getdoc(function) or "", "", told, *flags, "", "Source:", module])
+    table = [f"  {part:11} {text}" for part, text in parts(example(function)).items()]
+    about = [name, "", inspect.getdoc(function) or "", "", "Parts, with these defaults:", *table, "", told, *flags]
+    return "\n".join([*about, "", "Source:", module])
 
 
 def setting_table() -> str:

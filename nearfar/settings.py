@@ -22,7 +22,9 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    method: str = Field("simclr", min_length=1, description="what is learned; see `nearfar methods`")
+    method: str = Field(
+        "simclr", min_length=1, description="what is learned; see `nearfar methods`; or a file of your own, `mine.py`"
+    )
     encoder: str = Field("resnet18", min_length=1, description="network; `timm:NAME` for one of timm's")
     size: int | None = Field(
         None,
@@ -52,6 +54,10 @@ class TrainSettings(BaseModel):
         0.12, gt=0, description="peak learning rate for a batch of 256, scaled with it; lars: 0.3, adamw: 0.001"
     )
     weight_decay: float = Field(5e-4, ge=0, description="pulls weights to zero")
+    final_decay: float | None = Field(
+        None, ge=0, description="weight decay at the end, to which it goes as half a cosine; none: as in the beginning"
+    )
+    clip: float | None = Field(None, gt=0, description="largest norm of each parameter's gradient; none: any")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd and lars")
     warmup_epochs: float = Field(
         10.0, ge=0, description="epochs in which the learning rate rises from 0; at most a tenth of all where not given"
@@ -68,6 +74,9 @@ class TrainSettings(BaseModel):
     labels: bool | None = Field(None, description="read labels; none: where the data has them")
     hold_out: float = Field(
         0.05, ge=0, lt=0.5, description="share of the images that is not trained on but watched, by nearest neighbours"
+    )
+    label_share: float | None = Field(
+        None, gt=0, le=1, description="share of the labelled images of each class that is trained on; none: all"
     )
     monitor_every: int = Field(50, ge=1, description="steps between measurements")
     checkpoint_minutes: float = Field(5.0, gt=0, description="minutes between checkpoints")

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from .errors import UsageError
 
-RESERVED = ("encoder", "size", "channels", "classes", "teacher", "samples", "vocabulary")
+RESERVED = ("encoder", "size", "channels", "classes", "teacher", "samples", "vocabulary", "init_head")
 """Keyword arguments of a method that the trainer fills in from the settings and the data."""
 
 

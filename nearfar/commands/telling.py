@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from .app import app
 
 
@@ -12,11 +14,27 @@ def methods(name: str | None = None, /) -> None:
     Parameters
     ----------
     name
-        Method to describe.
+        Method to describe: a name of the list, or the file of your own, mine.py.
     """
     from ..describe import method_table, one_method
 
     print(method_table() if name is None else one_method(name))
+
+
+@app.command
+def new_method(name: str, /, *, out: Path = Path(".")) -> None:
+    """Begin a method of your own: writes NAME.py, which works and says what each part may be, and its test.
+
+    Parameters
+    ----------
+    name
+        Of the method, a Python name.
+    out
+        Folder to write into.
+    """
+    from ..tasks import new_method
+
+    new_method(name, out=out)
 
 
 @app.command

@@ -19,11 +19,13 @@ from .recurrent import Recurrent as Recurrent
 from .resnet import ResNet
 from .resnet12 import FORMS, ResNet12
 from .resnet_v2 import STAGES, ResNetV2
+from .selective import selective_resnet
 from .small import Small
 from .sound import SOUND_ENCODERS
 from .towers import Towers as Towers
+from .vit import ViT as ViT
 
-Named = ResNet | Small | ResNet12 | Conv4 | AmdimNet | ResNetV2 | Recurrent
+Named = ResNet | Small | ResNet12 | Conv4 | AmdimNet | ResNetV2 | Recurrent | ViT
 ENCODERS: dict[str, Callable[..., Named]] = {
     "small": Small,
     "resnet18": partial(ResNet, 18),
@@ -31,12 +33,17 @@ ENCODERS: dict[str, Callable[..., Named]] = {
     "resnet50": partial(ResNet, 50),
     "resnet101": partial(ResNet, 101),
     "resnet152": partial(ResNet, 152),
+    **{f"resnet{depth}-sk": partial(selective_resnet, depth) for depth in (18, 50, 101, 152)},
     "conv4": partial(Conv4, True),
     "conv4-pool": partial(Conv4, False),
     **{form: partial(ResNet12, form) for form in FORMS},
     "amdim": partial(AmdimNet, 320, 10),
     "amdim-small": partial(AmdimNet, 64, 2),
     **{f"cpc-resnet{depth}": partial(ResNetV2, depth) for depth in STAGES},
+    "vit-mini": partial(ViT, 128, 6, 4),
+    "vit-tiny": partial(ViT, 192, 12, 3),
+    "vit-small": partial(ViT, 384, 12, 6),
+    "vit-base": partial(ViT, 768, 12, 12),
     **SOUND_ENCODERS,
 }
 """Name -> function of `channels`, `size` and `factor`. `NAME-x2` is the same with twice the channels."""

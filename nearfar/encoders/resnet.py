@@ -12,6 +12,11 @@ from .norm import BatchNorm
 
 LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 SMALL = 64  # pixels: views up to this side get the stem for small images
+STEMS = {
+    "small": "3x3 stem, stride 1, no max-pool",
+    "large": "7x7 stem, stride 2, max-pool",
+    "deep": "stem of three 3x3, stride 2, max-pool",
+}
 
 
 def convolution(width_in: int, width: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -116,9 +121,8 @@ class ResNet(nn.Module):
 
     def describe(self) -> str:
         """One line for people: name, stem, width, parameters."""
-        stem = "3x3 stem, stride 1, no max-pool" if self.stem == "small" else "7x7 stem, stride 2, max-pool"
         millions = sum(p.numel() for p in self.parameters()) / 1e6
-        return f"{self.name}: {stem}, width {self.width}, {millions:.1f} M parameters"
+        return f"{self.name}: {STEMS[self.stem]}, width {self.width}, {millions:.1f} M parameters"
 
     def extra_repr(self) -> str:
         """What `describe` says."""

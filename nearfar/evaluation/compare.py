@@ -30,12 +30,14 @@ class Evaluation:
         labels: Measure -> labels a class it was given, for those that make a learning curve.
         chance: Accuracy of always answering the largest class of the test images.
         classes: Number of classes.
+        own: Accuracy of a classifier that was trained together with the encoder, or None.
     """
 
     scores: dict[str, dict[str, Score]]
     labels: dict[str, float]
     chance: float
     classes: int
+    own: Score | None = None
 
     @property
     def measures(self) -> list[str]:
@@ -57,11 +59,14 @@ class Evaluation:
             f"Per cent, ± half the 95 % interval; {self.classes} classes, the largest gives {100 * self.chance:.1f}"
         ]
         *_, last = self.scores
+        if self.own is not None:
+            notes.append(f"own classifier: {self.own}")
         for other, found in self.differences().items():
             notes += [f"{last} against {other}, {m}: {difference}" for m, difference in found.items()]
         for name, row in self.scores.items():
             notes += [f"{name}, {m}: {score.chosen}" for m, score in row.items() if score.chosen]
         protocols = [f"  {m}: {self.scores[last][m].protocol}" for m in self.measures]
+        protocols += [f"  own classifier: {self.own.protocol}"] if self.own is not None else []
         return "\n\n".join([*tables, "\n".join(notes), "\n".join(["How it was measured", *protocols])])
 
     def as_dict(self) -> dict[str, Any]:
@@ -69,6 +74,7 @@ class Evaluation:
         scores = {name: {m: score.as_dict() for m, score in row.items()} for name, row in self.scores.items()}
         differences = {o: {m: vars(d) for m, d in found.items()} for o, found in self.differences().items()}
         plain = {"labels": self.labels, "chance": self.chance, "classes": self.classes}
+        plain |= {} if self.own is None else {"own": self.own.as_dict()}
         return {"scores": scores, **plain, "differences": differences}
 
 

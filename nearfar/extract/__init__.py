@@ -1,5 +1,8 @@
 """The third part: heads that make embeddings, and pairs that say who is compared with whom."""
 
+from .assign import Assigned as Assigned
+from .assign import Queues as Queues
+from .assign import sinkhorn as sinkhorn
 from .banks import bank_rows as bank_rows
 from .banks import core_view as core_view
 from .banks import full_graph as full_graph
@@ -7,23 +10,36 @@ from .captions import both_ways as both_ways
 from .captions import each_with_each as each_with_each
 from .captions import text_keys as text_keys
 from .classes import KnownClasses as KnownClasses
+from .distil import Distilled as Distilled
 from .episodes import class_and_instance as class_and_instance
 from .episodes import queries_to_means as queries_to_means
 from .episodes import queries_to_supports as queries_to_supports
 from .heads import Cells as Cells
 from .heads import Head as Head
+from .heads import layers as layers
 from .heads import linear as linear
 from .heads import mlp as mlp
+from .neighbours import Neighbours as Neighbours
 from .pairs import every_view as every_view
 from .pairs import own_key as own_key
 from .pairs import same_label as same_label
 from .patches import Patches as Patches
+from .pixels import PatchDecoder as PatchDecoder
+from .pixels import PatchPixels as PatchPixels
+from .pixels import hidden_pixels as hidden_pixels
 from .predict import GridContexts as GridContexts
 from .predict import Predict as Predict
 from .predict import ZAndContext as ZAndContext
+from .predicted import Predicted as Predicted
 from .prototypes import Prototypes as Prototypes
 from .scales import LastMap as LastMap
 from .scales import Scales as Scales
 from .scales import across_scales as across_scales
 from .scales import across_views as across_views
 from .spatial import SpatialPairs as SpatialPairs
+from .swapped import LatePrototypes as LatePrototypes
+from .swapped import swapped as swapped
+from .two_views import among_clean as among_clean
+from .two_views import every_and_own_view as every_and_own_view
+from .two_views import every_still_view as every_still_view
+from .two_views import own_view as own_view

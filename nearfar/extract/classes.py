@@ -19,7 +19,7 @@ class KnownClasses(nn.Module):
         classes: Number of classes.
         turns: Views 0 to 3 are the image turned by 0, 90, 180, 270 degrees; which one is a second question.
         distil: Temperature of the answers of the teacher, whose scores are the slow embeddings; None: no teacher.
-        own: Weight of the classes, in (0, 1]; the teacher has the rest, the turns 1.
+        own: Weight of the classes, in [0, 1]; the teacher has the rest, the turns 1. 0: labels are not looked at.
     """
 
     def __init__(self, width: int, classes: int, *, turns: bool, distil: float | None, own: float) -> None:
@@ -34,9 +34,10 @@ class KnownClasses(nn.Module):
         Raises:
             UsageError: The batch has no labels, or one beyond the number of classes.
         """
-        anchors, views = torch.cat(online), len(online)
-        key = known_labels(batch, len(self.classes.weight)).repeat(views)
-        pairs = [self.classes.against(anchors, key, weight=self.own)]
+        anchors, views, pairs = torch.cat(online), len(online), []
+        if self.own:
+            key = known_labels(batch, len(self.classes.weight)).repeat(views)
+            pairs.append(self.classes.against(anchors, key, weight=self.own))
         if self.turns is not None:
             turn = torch.arange(views, device=anchors.device).repeat_interleave(len(online[0]))
             pairs.append(self.turns.against(anchors, turn))

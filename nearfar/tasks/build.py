@@ -14,6 +14,7 @@ from torch import nn
 from ..data import Dataset
 from ..errors import UsageError
 from ..method import Method
+from ..method_file import register
 from ..methods import METHODS, USUAL
 from ..randomness import address
 from ..settings import TrainSettings, check_signature, parse, read_yaml, unknown, yaml_lines
@@ -27,7 +28,10 @@ def check(settings: Mapping[str, object], config: str | Path | None = None) -> T
     stored = read_yaml(config) if config else {}
     places = yaml_lines(config) if config else {}
     where = {name: place for name, place in places.items() if name not in settings} or "settings"
-    checked = parse(_with_usual({**stored, **settings}), where=where, methods=METHODS)
+    given = {**stored, **settings}
+    if isinstance(given.get("method"), str):
+        given["method"] = register(given["method"])
+    checked = parse(_with_usual(given), where=where, methods=METHODS)
     check_signature(View, checked.view, where="view", reserved=("size",))
     return checked
 
@@ -41,7 +45,7 @@ def _with_usual(settings: dict[str, object]) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a method has to know of the data.
+    """What a method has to know of the data, and of the run it begins with.
 
     Args:
         size: Side of a view in pixels, samples of a window of sound, tokens of a sentence, steps of a window.
@@ -49,6 +53,7 @@ class Shape:
         classes: Number of classes, for methods that have a vector for each; None: no labels.
         samples: Largest id of a sample and one, for methods that remember each.
         vocabulary: Number of tokens of text.
+        init_head: Widths of the hidden layers of the head that training begins with; None: it begins with no head.
     """
 
     size: int
@@ -56,6 +61,7 @@ class Shape:
     classes: int | None = None
     samples: int | None = None
     vocabulary: int | None = None
+    init_head: tuple[int, ...] | None = None
 
     @property
     def first(self) -> int:
@@ -82,7 +88,7 @@ def build_method(
     Raises:
         UsageError: An unknown method, or settings that it can't take.
     """
-    if settings.method not in METHODS:
+    if settings.method not in METHODS and register(settings.method) not in METHODS:
         raise unknown(
             "method", settings.method, METHODS, where="the run's settings: register it in nearfar.METHODS first"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -141,8 +142,8 @@ def stored_shape(run: Run) -> Shape:
     """What the method of a run was told of the data."""
     if "shape" in run.info:
         stored = run.info["shape"]
-        several = isinstance(stored["channels"], list)
-        return Shape(**stored | {"channels": tuple(stored["channels"]) if several else stored["channels"]})
+        given: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in stored.items()}
+        return Shape(**given)
     transform = run.info["transform"]  # a run of images alone, from before there was anything else
     return Shape(transform["size"], len(transform["mean"] or ()), len(run.info["classes"] or ()) or None)
 

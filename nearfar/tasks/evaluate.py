@@ -61,6 +61,8 @@ def evaluate(
             say(f"warning: {len(shared)} samples are in both parts; the scores are too good by as much")
     evaluation = side_by_side(encoder, train_part, test_part, say, seed=seed, structure=True)
     folder = Run.open(Path(run))
+    if evaluation.own is not None and test is None and bank.fingerprint == folder.info["fingerprint"]:
+        say("warning: the run was trained on some of these samples and their labels; give others with --test")
     folder.write_json("evaluation.json", evaluation.as_dict())
     report(folder, evaluation, neighbours(encoder, test_part) if test_part.kind == "images" else [])
     say(evaluation.as_text())

@@ -20,13 +20,16 @@ from ..episodes import EpisodeSampler, Split, open_split
 from ..errors import DataError, UsageError
 from ..extract.predict import check_enough
 from ..method import Method
+from ..method_file import fingerprint as file_fingerprint
 from ..plan import Plan
 from ..settings import TrainSettings
 from ..views import CentreCrop
 from ..views.render import normalisation
+from .answers import Answers, hidden_widths
 from .build import Shape, build_method, initial
+from .labelled import check_share, labelled_part
 from .opening import Opened, Transform, caption_length, columns_of, read, text_transform, whole
-from .start import answers_of, begin_with, fingerprint, seen_classes
+from .start import begin_with, check_teacher, fingerprint, head_of, seen_classes, takes, teacher_of
 
 UNITS = {"image": "px", "sound": "samples", "text": "tokens", "sequence": "steps"}
 """What the size of a view counts."""
@@ -42,7 +45,7 @@ class Job:
     `told` is what was found in the data, in a line. `dataset` is all that the run can see; with a split it holds the
     training classes alone. `watched` holds the validation classes, and images of the test classes are nowhere. `seen`
     names all classes that the weights have been trained on, also by the runs that this one begins with; None: it can't
-    be told, for data had no labels.
+    be told, for data had no labels. `classes` names those that the method is told of: a teacher's, else the data's.
     """
 
     settings: TrainSettings
@@ -56,6 +59,7 @@ class Job:
     split: Split | None = None
     watched: Dataset | None = None
     seen: list[str] | None = None
+    classes: list[str] | None = None
 
     @property
     def transform(self) -> Transform:
@@ -81,7 +85,7 @@ class Job:
             "info": {
                 "data": str(data),
                 "fingerprint": self.dataset.fingerprint,
-                "classes": self.dataset.classes,
+                "classes": self.classes,
                 "transform": self.transform.to_dict(),
                 "transforms": {name: one.to_dict() for name, one in self.transforms.items()},
                 "shape": vars(self.shape),
@@ -90,6 +94,7 @@ class Job:
                 "seen": self.seen,
                 "init": fingerprint(self.settings.init),
                 "teacher": fingerprint(self.settings.teacher),
+                "method_file": file_fingerprint(self.settings.method),
             },
         }
 
@@ -99,11 +104,13 @@ class Job:
         aside = f"{len(self.held):,} held out to watch"
         if self.split is not None:
             aside = f"those of {len(self.split.train)} classes of {self.split.name}; the test classes are not touched"
+        share = self.settings.label_share
         lines = {
             "data": f"{self.told}; {len(plan.samples):,} to train on, {aside}",
+            "labels": f"of {share:.3g} of the images of each class; the others are left out" if share else "",
             "method": f"{self.settings.method}, views of {self.shape.size} {UNITS[columns_of(self.settings)[0]]}",
-            "init": f"begins with the encoder of {self.settings.init}" if self.settings.init else "",
-            "teacher": f"learns the answers of {self.settings.teacher} too" if self.settings.teacher else "",
+            "init": self._beginning(),
+            "teacher": f"learns the answers of {self.settings.teacher}" if self.settings.teacher else "",
             "encoder": getattr(self.method.encoder, "describe", lambda: self.settings.encoder)(),
             "device": f"{self.device}, {torch.get_num_threads()} threads"
             + (f", {world()} processes" if world() > 1 else ""),
@@ -112,6 +119,14 @@ class Job:
             "out": str(out),
         }
         return "\n".join(f"{name:8} {text}" for name, text in lines.items() if text)
+
+    def _beginning(self) -> str:
+        """What the weights are before the first step, where they are not new."""
+        if self.settings.init is None:
+            return "nothing: all weights are new" if takes(self.settings, "init_head") else ""
+        kept = len(hidden_widths(self.method.extract.head)) if self.shape.init_head is not None else 0
+        layers = f" and {kept} layer{'s' if kept > 1 else ''} of its head" if kept else ""
+        return f"begins with the encoder of {self.settings.init}{layers}"
 
     def _called(self) -> str:
         """What a sample is."""
@@ -148,8 +163,11 @@ def decide(
         dataset, watched = split.part(dataset, "train"), split.part(dataset, "val")
     train_part, held = dataset.split(settings.hold_out if split is None else 0.0, seed=settings.seed)
     shape = Shape.of(opened.dataset, size=opened.size, channels=opened.channels)
-    shape = replace(shape, classes=len(dataset.classes or ()) or None)  # those of the split
-    method = _method(settings, shape, dataset, change)
+    teacher = teacher_of(settings, shape)
+    classes = dataset.classes if teacher is None else teacher.classes  # those of the split
+    shape = replace(shape, classes=len(classes or ()) or None, init_head=head_of(settings))
+    method = _method(settings, shape, teacher, change)
+    check_teacher(method, teacher, settings, dataset.classes)
     seen = seen_classes(settings, dataset.classes, split, say)
     if method.extract.labels and dataset.labels is None:
         raise DataError(
@@ -157,6 +175,9 @@ def decide(
             where="data",
             mend="put the images into one folder a class, or choose a method that needs none: --method simclr",
         )
+    if settings.label_share is not None:
+        check_share(settings, method)
+        train_part = labelled_part(dataset, train_part, settings.label_share, seed=settings.seed)
     sizes = torch.from_numpy(dataset.sizes[train_part])
     check_enough(method.extract.pair, sizes, dataset.kind, say)  # nothing to predict: a loss of 0 that says nothing
     episodes = _sampler(settings, method, dataset, train_part)
@@ -180,24 +201,26 @@ def decide(
         milestones=settings.milestones,
         monitor_every=settings.monitor_every,
         checkpoint_minutes=settings.checkpoint_minutes,
+        weight_decay=None if settings.final_decay is None else (settings.weight_decay, settings.final_decay),
+        clip=settings.clip,
         episodes=episodes,
     )
-    return Job(settings, dataset, held, opened.told, shape, device, method, plan, split, watched, seen)
+    return Job(settings, dataset, held, opened.told, shape, device, method, plan, split, watched, seen, classes)
 
 
 def _method(
-    settings: TrainSettings, shape: Shape, dataset: Dataset, change: Callable[[Method], Method] | None
+    settings: TrainSettings, shape: Shape, teacher: Answers | None, change: Callable[[Method], Method] | None
 ) -> Method:
     """The method with the weights that training begins with."""
-    teacher = answers_of(settings.teacher, settings, dataset.classes)
+    nets = None if teacher is None else (teacher.encoder, teacher.classifier)
 
     def build() -> Method:
-        method = build_method(settings, shape, teacher=teacher)
+        method = build_method(settings, shape, teacher=nets)
         return method if change is None else change(method)
 
     method = initial(settings.seed, build)
     if settings.init is not None:
-        begin_with(method, settings.init, encoder=settings.encoder)
+        begin_with(method, settings.init, encoder=settings.encoder, head=shape.init_head is not None)
     return method
 
 
@@ -248,7 +271,8 @@ def _fitting_batch(settings: TrainSettings, count: int, say: Callable[[str], Non
         raise DataError(
             f"{count} samples to train on are too few",
             where="data",
-            mend=f"contrastive learning needs others to push away: at least {FEWEST} for each process",
+            mend=f"at least {FEWEST} for each process"
+            + (": a larger --label-share" if settings.label_share else "; contrastive learning pushes others away"),
         )
     batch = min(settings.batch, count // world() * world())
     if batch % world() or batch < 2 * world():

@@ -1,4 +1,4 @@
-"""What a training may begin with: the encoder of a finished run, or the answers of one."""
+"""What a training may begin with: the encoder of a finished run, the beginning of its head, or its answers."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..episodes import Split
 from ..errors import UsageError
 from ..extract import KnownClasses
-from ..method import Contrast, Method, advance
+from ..method import Method, advance
 from ..methods import METHODS
 from ..runs import Run, match_tensors, read_tensors
 from ..settings import TrainSettings
+from .answers import Answers, answers_of, hidden_widths, take_head
+from .build import Shape
 from .encoder import stored_method
 
-Networks = tuple[nn.Module, nn.Module]
 
-
-def begin_with(method: Method, run: str, *, encoder: str) -> None:
-    """Gives the encoder of a method the weights of a finished run's.
+def begin_with(method: Method, run: str, *, encoder: str, head: bool) -> None:
+    """Gives the encoder of a method the weights of a finished run's, and with `head` those of its layers to its head.
 
     Raises:
-        UsageError: The run is not finished, or its encoder is another.
+        UsageError: The run is not finished, its encoder is another, or its head is gone.
         IntegrityError: Its weights don't fit: another size or number of channels.
     """
     folder = Run.open(Path(run))
@@ -33,6 +33,21 @@ def begin_with(method: Method, run: str, *, encoder: str) -> None:
     if theirs != encoder:
         raise UsageError(f"its encoder is {theirs}, not {encoder}", where=f"init {run}", mend=f"--encoder {theirs}")
     take_weights(method, read_tensors(path), where=path)
+    if head:
+        take_head(method, folder)
+
+
+def head_of(settings: TrainSettings) -> tuple[int, ...] | None:
+    """Widths of the layers of a run's head that a method may go on from; None where it doesn't, or begins with none.
+
+    Raises:
+        UsageError: The run is not finished.
+    """
+    if settings.init is None or not takes(settings, "init_head"):
+        return None
+    folder = Run.open(Path(settings.init))
+    _finished(folder)
+    return hidden_widths(stored_method(folder).extract.head)
 
 
 def take_weights(method: Method, weights: dict[str, Tensor], *, where: object) -> None:
@@ -46,35 +61,51 @@ def take_weights(method: Method, weights: dict[str, Tensor], *, where: object) -
     advance(method.encoder, 0.0)
 
 
-def answers_of(run: str | None, settings: TrainSettings, classes: list[str] | None) -> Networks | None:
-    """Encoder and classifier of a finished run that told the same classes apart, for the methods that have a teacher.
+def teacher_of(settings: TrainSettings, shape: Shape) -> Answers | None:
+    """The finished run whose answers are learned, for the methods that have a teacher.
 
     Raises:
-        UsageError: The method has no teacher, the run no classifier, or it knows other classes.
+        UsageError: The method has no teacher, the run no classifier, or it was trained on images of another kind.
     """
+    run = settings.teacher
     if run is None:
         return None
-    function = METHODS.get(settings.method)
-    if function is not None and "teacher" not in inspect.signature(function).parameters:
-        raise UsageError(f"{settings.method} has no teacher of this kind", where="teacher", mend="--method rfs")
+    if not takes(settings, "teacher"):
+        mend = "--method distil, or --method rfs"
+        raise UsageError(f"{settings.method} has no teacher of this kind", where="teacher", mend=mend)
     folder = Run.open(Path(run))
     _finished(folder)
-    model = Contrast(stored_method(folder))
-    if not isinstance(model.pair, KnownClasses):
+    answers, where = answers_of(folder), f"teacher {run}"
+    if answers is None:
+        method = folder.settings["method"]
+        raise UsageError(f"a run of {method} has no classifier", where=where, mend="a run of finetune, rfs or distil")
+    theirs = answers.shape
+    if theirs.channels != shape.channels:
+        raise UsageError(f"its images have {theirs.channels} channels, these {shape.channels}", where=where)
+    if theirs.size != shape.size:
+        told = f"it was trained on views of {theirs.size} px, and would see views of {shape.size} px"
+        raise UsageError(told, where=where, mend=f"--size {theirs.size}")
+    return answers
+
+
+def check_teacher(method: Method, teacher: Answers | None, settings: TrainSettings, classes: list[str] | None) -> None:
+    """Raises UsageError where a method needs a teacher and has none, or learns labels that are not the teacher's."""
+    pair = method.extract.pair
+    if teacher is None and isinstance(pair, KnownClasses) and not pair.own:
+        what = f"{settings.method} learns the answers of a finished run, and none is named"
+        raise UsageError(what, where="teacher", mend="--teacher RUN, a run of finetune or rfs")
+    if teacher is not None and method.extract.labels and teacher.classes != classes:
         raise UsageError(
-            f"a run of {folder.settings['method']} has no classifier", where=f"teacher {run}", mend="a run of rfs"
+            "it knows other classes than the data has",
+            where=f"teacher {settings.teacher}",
+            mend="a run with the same --split, or --method distil, which needs no labels",
         )
-    if folder.info["classes"] != classes:
-        raise UsageError(
-            "it knows other classes than the data has", where=f"teacher {run}", mend="a run with the same --split"
-        )
-    checkpoint = folder.load()
-    if checkpoint is None:
-        raise UsageError("its checkpoints are gone, and its classifier with them", where=f"teacher {run}")
-    weights = {name: one for name, one in checkpoint.tensors["model"].items() if not name.startswith("slow.")}
-    match_tensors(model.state_dict(), weights, where=checkpoint.path)
-    model.load_state_dict(weights)
-    return model.encoder, nn.Sequential(model.head, model.pair.classes)
+
+
+def takes(settings: TrainSettings, name: str) -> bool:
+    """Whether the method has a keyword argument of this name."""
+    function = METHODS.get(settings.method)
+    return function is not None and name in inspect.signature(function).parameters
 
 
 def seen_classes(

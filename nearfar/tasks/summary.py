@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..methods import LEARNS_FROM
 from ..runs import Run
 from ..similarity import unit
 from ..views import CentreCrop
+from .answers import own_score
 from .encoder import Encoder
 
 MOST = 20_000
@@ -34,7 +36,7 @@ def side_by_side(
     encoder: Encoder, train: Dataset, test: Dataset, say: Callable[[str], None], *, seed: int, structure: bool = False
 ) -> Evaluation:
     """Raw pixels, the untrained encoder and the trained one, from few labels and from all; `structure` adds clustering
-    and retrieval.
+    and retrieval. The run's own classifier stands beside them where it has one.
     """
     name, plain = PLAIN[train.kind]
     say(f"measuring {name}, the untrained encoder and the trained encoder on {train.kind} kept out of training")
@@ -44,9 +46,10 @@ def side_by_side(
         "untrained encoder": (untrained(train), untrained(test)),
         "trained encoder": (encoder(train), encoder(test)),
     }
-    return evaluate_features(
+    found = evaluate_features(
         named, torch.as_tensor(train.labels), torch.as_tensor(test.labels), structure=structure, seed=seed
     )
+    return replace(found, own=own_score(encoder, test, say))
 
 
 def pixels(encoder: Encoder, dataset: Dataset) -> Tensor:
