@@ -17,7 +17,7 @@ from rich.table import Table
 from torch import nn
 
 from .extract import Head
-from .method import Loss, Method
+from .method import Loss, Method, Teacher
 from .method_file import register
 from .methods import LEARNS_FROM, METHODS
 from .settings import TrainSettings, unknown
@@ -53,7 +53,7 @@ def parts(method: Method) -> dict[str, str]:
         shape = method.episode
         named["episodes"] = f"{shape.tasks} x {shape.ways} ways, {shape.shots} shots, {shape.queries} queries"
     if method.teacher is not None:
-        named["teacher"] = "an earlier run" if method.teacher.net else f"slow copy, {method.teacher.decay}"
+        named["teacher"] = _teacher(method.teacher)
     if method.memory is not None:
         named["memory"] = type(method.memory).__name__
     return named
@@ -108,6 +108,12 @@ def _head(head: nn.Module) -> str:
     linear = [module for module in head.modules() if isinstance(module, nn.Linear)]
     widths = [str(layer.out_features) for layer in linear]
     return {0: "average", 1: "linear"}.get(len(linear), "mlp") + (f" {' - '.join(widths)}" if widths else "")
+
+
+def _teacher(teacher: Teacher) -> str:
+    if teacher.net is None:
+        return f"slow copy, {teacher.decay}"
+    return "an earlier run" if any(True for _ in teacher.net[0].parameters()) else type(teacher.net[0]).__name__
 
 
 def described_views(method: Method) -> str:

@@ -168,3 +168,10 @@ def test_its_usual_training_is_the_paper_s() -> None:
     settings = check({"method": "dino"})
     assert (settings.optimizer, settings.lr, settings.clip) == ("adamw", 0.0005, 3.0)
     assert (settings.weight_decay, settings.final_decay) == (0.04, 0.4)
+
+
+def test_settings_of_an_optimiser_go_with_it() -> None:
+    own, other = check({"method": "dino"}), check({"method": "dino", "optimizer": "sgd"})
+    assert (own.optimizer, own.clip, own.final_decay, own.weight_decay) == ("adamw", 3.0, 0.4, 0.04)
+    assert (other.clip, other.final_decay, other.weight_decay, other.lr) == (None, None, 5e-4, 0.12)
+    assert check({"method": "simsiam", "optimizer": "adamw"}).lr == 0.001

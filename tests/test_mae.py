@@ -16,6 +16,7 @@ from nearfar.extract import PatchDecoder, PatchPixels, hidden_pixels
 from nearfar.method import Batch, Contrast
 from nearfar.methods import mae
 from nearfar.monitor import COLLAPSED_STD, measure
+from nearfar.randomness import uniforms
 from nearfar.views import Masked, View, hidden_patches
 
 
@@ -43,6 +44,15 @@ def test_what_is_hidden_depends_on_the_address_alone() -> None:
     others = [batch(8, seed=3, epoch=1), batch(8, seed=4, epoch=2)]
     assert not any(torch.equal(hidden_patches(one, patches=64, share=0.5), together) for one in others)
     assert len(set(map(tuple, together.tolist()))) == 8
+
+
+def test_what_is_hidden_says_nothing_of_the_crop() -> None:
+    """Views are drawn with the numbers 0, 1, ..."""
+    made = batch(8)
+    places = hidden_patches(made, patches=16, share=0.5)
+    for view in range(4):
+        order = uniforms(made.seed, made.epoch, made.ids, view, 16).argsort(axis=1)[:, :8]
+        assert not np.array_equal(np.sort(order, axis=1), places.numpy())
 
 
 def test_every_patch_is_hidden_as_often() -> None:

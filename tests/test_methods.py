@@ -6,6 +6,7 @@ import copy
 import os
 import signal
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,17 @@ from nearfar.runs import Run
 
 BATCH = 64
 every_method = pytest.mark.parametrize("name", METHODS)
-every_method_at_length = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in METHODS]
-)
+LONG = {"simclr", "moco", "supcon", "byol", "swav", "rfs"}
+"""Methods whose 20 seeds are among the quick tests."""
+
+
+def slow(name: str, *rest: object, quick: bool) -> object:
+    """A parameter that is left to the slow tests where it isn't quick."""
+    return pytest.param(name, *rest, marks=() if quick else pytest.mark.slow)
+
+
+GROUPS = [list(METHODS)[start::4] for start in range(4)]
+"""Methods that share two processes: starting these takes longer than what they do."""
 
 
 def toy_loop(model: Contrast, data: Dataset, *, epochs: int, peak: float = 0.002, **settings: object) -> Loop:
@@ -53,8 +62,9 @@ def toy_episodes(model: Contrast, data: Dataset) -> EpisodeSampler | None:
     return EpisodeSampler(data.labels, ways=shape.ways, shots=shape.shots, queries=shape.queries, seed=3)
 
 
-@every_method_at_length
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    ("name", "seed"), [slow(name, seed, quick=name not in SLOW and seed == 0) for name in METHODS for seed in (0, 1)]
+)
 def test_learns_a_toy(name: str, seed: int) -> None:
     toy = toy_of(name)
     data = toy.data(512, seed=seed)
@@ -66,7 +76,7 @@ def test_learns_a_toy(name: str, seed: int) -> None:
     assert after > before + min(0.15, (1 - before) / 2), (before, after)
 
 
-@every_method_at_length
+@pytest.mark.parametrize("name", [slow(name, quick=name in LONG) for name in METHODS])
 def test_T2_a_healthy_run_gives_no_alarm_in_20_seeds(name: str) -> None:
     data = toy_of(name).data(128)
     for seed in range(20):
@@ -137,43 +147,47 @@ def test_K1_a_stopped_run_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None
         assert torch.equal(expected[key], found[key]), key
 
 
-@every_method
-def test_X1_two_processes_have_the_gradient_of_one(name: str, tmp_path: Path) -> None:
-    torch.manual_seed(5)
-    model = double(Contrast(toy_method(name)))
-    torch.save(model.state_dict(), tmp_path / "start.pt")
-    expected = []
+@pytest.mark.parametrize("names", GROUPS, ids=lambda names: "-".join(names))
+def test_X1_two_processes_have_the_gradient_of_one(names: list[str], tmp_path: Path) -> None:
+    expected = {}
+    for name in names:
+        torch.manual_seed(5)
+        model = double(Contrast(toy_method(name)))
+        torch.save(model.state_dict(), tmp_path / f"{name}.pt")
+        expected[name] = two_steps(name, model, model, count=16, start=0)
+    mp.spawn(_one_of_two, args=(names, str(tmp_path)), nprocs=2)
+    for name, rank in product(names, range(2)):
+        found = torch.load(tmp_path / f"{name}{rank}.pt", weights_only=True)
+        for (loss, gradients), (own_loss, own_gradients) in zip(expected[name], found, strict=True):
+            torch.testing.assert_close(own_loss, loss, rtol=1e-9, atol=1e-12, msg=lambda told, name=name: name + told)
+            for gradient, own in zip(gradients, own_gradients, strict=True):
+                torch.testing.assert_close(
+                    own, gradient, rtol=1e-7, atol=1e-10, msg=lambda told, name=name: name + told
+                )
+
+
+def two_steps(name: str, model: Contrast, wrapped: torch.nn.Module, *, count: int, start: int) -> list:
+    """Loss and gradients of two batches, the second after the first has moved teacher and memory."""
+    found = []
     for number in range(2):
-        model.zero_grad()
-        loss = model(toy_batch(16, epoch=number, name=name))
+        wrapped.zero_grad()
+        loss = wrapped(toy_batch(count, start=start, epoch=number, name=name))
         loss.backward()
         model.after_step(0.5)
-        expected.append((loss.detach(), [p.grad.clone() for p in model.parameters() if p.requires_grad]))
-    mp.spawn(_one_of_two, args=(name, str(tmp_path)), nprocs=2)
-    for rank in range(2):
-        found = torch.load(tmp_path / f"found{rank}.pt", weights_only=True)
-        for (loss, gradients), (own_loss, own_gradients) in zip(expected, found, strict=True):
-            torch.testing.assert_close(own_loss, loss, rtol=1e-9, atol=1e-12)
-            for gradient, own in zip(gradients, own_gradients, strict=True):
-                torch.testing.assert_close(own, gradient, rtol=1e-7, atol=1e-10)
+        found.append((loss.detach(), [p.grad.clone() for p in model.parameters() if p.requires_grad]))
+    return found
 
 
-def _one_of_two(rank: int, name: str, folder: str) -> None:
+def _one_of_two(rank: int, names: list[str], folder: str) -> None:
     from torch.nn.parallel import DistributedDataParallel
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    model = double(Contrast(toy_method(name)))
-    model.load_state_dict(torch.load(f"{folder}/start.pt", weights_only=True))
-    wrapped = DistributedDataParallel(model, broadcast_buffers=False)
-    found = []
-    for number in range(2):
-        wrapped.zero_grad()
-        loss = wrapped(toy_batch(8, start=8 * rank, epoch=number, name=name))
-        loss.backward()
-        model.after_step(0.5)
-        found.append((loss.detach(), [p.grad for p in model.parameters() if p.requires_grad]))
-    torch.save(found, f"{folder}/found{rank}.pt")
+    for name in names:
+        model = double(Contrast(toy_method(name)))
+        model.load_state_dict(torch.load(f"{folder}/{name}.pt", weights_only=True))
+        wrapped = DistributedDataParallel(model, broadcast_buffers=False)
+        torch.save(two_steps(name, model, wrapped, count=8, start=8 * rank), f"{folder}/{name}{rank}.pt")
     dist.barrier()  # one that leaves while the other still talks to it may abort in gloo's threads
     dist.destroy_process_group()
 

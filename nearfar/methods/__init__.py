@@ -63,7 +63,7 @@ USUAL: dict[str, dict[str, object]] = {
     "barlow_twins": {"optimizer": "lars", "weight_decay": 1e-6},
     "vicreg": {"optimizer": "lars", "weight_decay": 1e-6},
     "dino": {"optimizer": "adamw", "lr": 0.0005, "weight_decay": 0.04, "final_decay": 0.4, "clip": 3.0},
-    "mae": {"encoder": "vit-mini", "optimizer": "adamw", "lr": 0.001, "weight_decay": 0.05},
+    "mae": {"encoder": "vit-mini", "optimizer": "adamw", "lr": 0.008, "batch": 64, "weight_decay": 0.05},
     "simsiam": {"lr": 0.05},
     "protonet": {"optimizer": "adamw"},
     "matching": {"optimizer": "adamw"},

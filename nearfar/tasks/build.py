@@ -37,10 +37,13 @@ def check(settings: Mapping[str, object], config: str | Path | None = None) -> T
 
 
 def _with_usual(settings: dict[str, object]) -> dict[str, object]:
-    """Settings with the method's own defaults; a learning rate goes with its optimiser."""
+    """Settings with the method's own defaults; those of an optimiser go with it."""
     usual = USUAL.get(str(settings.get("method")), {})
-    other = settings.get("optimizer", usual.get("optimizer")) != usual.get("optimizer")
-    return {name: value for name, value in usual.items() if not (name == "lr" and other)} | settings
+    own = usual.get("optimizer", TrainSettings.model_fields["optimizer"].default)
+    if settings.get("optimizer", own) != own:
+        bound = ("lr", "weight_decay", "final_decay", "clip") if "optimizer" in usual else ("lr",)
+        usual = {name: value for name, value in usual.items() if name not in bound}
+    return usual | settings
 
 
 @dataclass(frozen=True)
