@@ -80,12 +80,12 @@ class Sounds:
 
 
 def main() -> None:
-    """Trains seven encoders a seed, one after the other, and writes one JSON."""
+    """Trains seven encoders a seed, as far as they are not there, and writes one JSON."""
     asked = arguments()
     confine(asked.threads)
     sounds = Sounds.read(asked.data / "fsdd")
     mel = torch.cat([log_mel(part.inputs, part.sizes, rate=sounds.data.rate or 0) for part in parts(sounds.data)])
-    start, runs = time.perf_counter(), []
+    runs = []
     for seed in range(asked.seeds):
         runs.append(one_seed(asked, sounds, seed))
         print(json.dumps({"seed": seed} | runs[-1]["scores"]), flush=True)
@@ -106,7 +106,6 @@ def main() -> None:
         | {p: installed(p) for p in (*PACKAGES, "soundfile", "scipy")},
         "settings": {n: getattr(asked, n) for n in ("encoder", "size", "steps", "negatives", "batch", "lr", "seconds")},
         "protocol": PROTOCOL,
-        "seconds": round(time.perf_counter() - start, 1),
         "scores": means | {"log_mel": probes(sounds, mel, [mel] * len(sounds.names))},
         "runs": runs,
     }
@@ -119,18 +118,33 @@ def one_seed(asked: argparse.Namespace, sounds: Sounds, seed: int) -> dict:
     everyone = np.arange(sounds.train)
     others = [everyone[sounds.speakers[: sounds.train] != left] for left in range(len(sounds.names))]
     untrained = vectors(model(asked, seed), sounds)
-    trained, losses = [], []
-    for places in (everyone, *others):
-        net, told = train(asked, sounds, places, seed)
-        trained.append(vectors(net, sounds))
-        losses.append(told)
+    found = [learned(asked, sounds, places, seed, number) for number, places in enumerate((everyone, *others))]
+    trained = [vectors for vectors, _ in found]
     return {
         "scores": {
             "cpc": probes(sounds, trained[0], trained[1:]),
             "untrained": probes(sounds, untrained, [untrained] * len(others)),
         },
-        "training": losses,
+        "training": [told for _, told in found],
     }
+
+
+def learned(
+    asked: argparse.Namespace, sounds: Sounds, places: np.ndarray, seed: int, number: int
+) -> tuple[Tensor, dict]:
+    """Vectors of all sounds by an encoder trained on some, and how far it came; kept, so that nothing is done twice."""
+    settings = "_".join(f"{getattr(asked, name):g}" for name in ("size", "steps", "batch", "lr", "seconds", "threads"))
+    path = asked.work / f"{asked.encoder}_{asked.negatives}_{settings}" / f"seed{seed}_{number}.npz"
+    if not path.exists():
+        began = time.process_time()
+        net, told = train(asked, sounds, places, seed)
+        told["processor_seconds"] = round(time.process_time() - began, 1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".tmp").open("wb") as file:
+            np.savez(file, vectors=vectors(net, sounds).numpy(), told=json.dumps(told))
+        path.with_suffix(".tmp").rename(path)
+    with np.load(path) as kept:
+        return torch.from_numpy(kept["vectors"]), json.loads(str(kept["told"]))
 
 
 def model(asked: argparse.Namespace, seed: int) -> Contrast:
@@ -213,6 +227,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--data", type=Path, default=Path(data), help="folder that holds fsdd/")
+    parser.add_argument("--work", type=Path, default=Path("runs/spoken_digits"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "spoken_digits.json")
     return parser.parse_args()
 
