@@ -41,7 +41,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "vicreg": {"method": "vicreg", "hidden": "512,512", "width": 512, **ADAM, "encoder": "small"},
     "swav": {"method": "swav", "prototypes": 300, **WIDE, **SMALL},
     "dino": {"method": "dino", "prototypes": 4096, "decay": 0.99, **WIDE, **ADAM, "encoder": "small"},
-    "mae": {"method": "mae", "encoder": "vit-mini", **ADAM},
+    "mae": {"method": "mae"},
     "supcon, with labels": {"method": "supcon", "hidden": "512", **SMALL},
     "simclr, AMDIM's encoder": {"method": "simclr", "encoder": "amdim-small", **ADAM},
     "amdim": {"method": "amdim", "encoder": "amdim-small", "width": 256, **ADAM},
