@@ -68,6 +68,18 @@ def total(tensor: Tensor) -> Tensor:
     return tensor if world() == 1 else _Total.apply(tensor)  # pyright: ignore[reportReturnType]
 
 
+def gather_with_gradient(tensor: Tensor, rows: list[int]) -> Tensor:
+    """As `gather`, and gradients come back as `total` brings them: each process fills in its own rows of a sum.
+
+    Args:
+        tensor: `[n, ...]`.
+        rows: `shares(n, device)`.
+    """
+    whole = tensor.new_zeros(sum(rows), *tensor.shape[1:])
+    start = sum(rows[: rank()])
+    return total(torch.cat([whole[:start], tensor, whole[start + rows[rank()] :]]))
+
+
 def mean_value(tensor: Tensor) -> Tensor:
     """Mean over all processes, elementwise; for numbers that are shown, so without gradient."""
     return total(tensor.detach()) / world()

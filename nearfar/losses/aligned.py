@@ -8,11 +8,10 @@ Ouali, Hudelot, Tami, Spatial Contrastive Learning for Few-Shot Classification, 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..distributed import gather, rank, shares, total, world
+from ..distributed import gather, gather_with_gradient, shares, total, world
 from ..errors import UsageError
 from ..method import Pairs
 from ..similarity import Similarity
@@ -88,9 +87,7 @@ def _sides(pairs: Pairs, width: int) -> tuple[Tensor, Tensor, Tensor | None, Ten
         return anchor, other, pairs.other_key, pairs.other_slot
     count = shares(len(pairs.other), pairs.other.device)
     key, slot = (None if t is None else gather(t, count) for t in (pairs.other_key, pairs.other_slot))
-    # With gradients: each process fills in its own rows, and the sum of all is the whole.
-    before, after = sum(count[: rank()]), sum(count[rank() + 1 :])
-    other = total(F.pad(pairs.other.to(dtype), (0, 0, before, after)))
+    other = gather_with_gradient(pairs.other.to(dtype), count)
     return anchor, other.unflatten(1, (-1, 3, width)), key, slot
 
 

@@ -7,10 +7,9 @@ https://arxiv.org/abs/1904.03436. Loss: eq. 2 to 6.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..distributed import gather, rank, shares, total, world
+from ..distributed import gather, gather_with_gradient, shares, total, world
 from ..errors import UsageError
 from ..method import Pairs
 from ..similarity import Similarity
@@ -90,7 +89,5 @@ def _others(pairs: Pairs) -> tuple[Tensor, Tensor | None, Tensor | None]:
     if not pairs.gather or world() == 1:
         return other, key, slot
     count = shares(len(other), other.device)
-    # With gradients: each process fills in its own rows, and the sum of all is the whole.
-    other = total(F.pad(other, (0, 0, sum(count[: rank()]), sum(count[rank() + 1 :]))))
     key, slot = (None if numbers is None else gather(numbers, count) for numbers in (key, slot))
-    return other, key, slot
+    return gather_with_gradient(other, count), key, slot

@@ -23,7 +23,7 @@ def views(number: int = 2, count: int = COUNT) -> list[torch.Tensor]:
     return [view.requires_grad_() for view in made]
 
 
-def same(mine, theirs, inputs: list[torch.Tensor], *, atol: float = 1e-12) -> None:
+def assert_same(mine, theirs, inputs: list[torch.Tensor], *, atol: float = 1e-12) -> None:
     """Equal values and gradients."""
     got, want = mine(*inputs), theirs(*inputs)
     assert got.item() == pytest.approx(want.item(), rel=max(1e-10, atol))
@@ -37,7 +37,7 @@ def own(a: torch.Tensor, b: torch.Tensor) -> Pairs:
 
 @pytest.mark.parametrize("count", [6, 24])
 def test_barlow_twins(count: int) -> None:
-    same(
+    assert_same(
         lambda a, b: correlation(own(a, b), similarity.dot, redundancy=0.005),
         losses.BarlowTwinsLoss(lambda_param=0.005),
         views(count=count),
@@ -46,11 +46,13 @@ def test_barlow_twins(count: int) -> None:
 
 @pytest.mark.parametrize("count", [6, 24])
 def test_vicreg(count: int) -> None:
-    same(lambda a, b: variance_covariance(own(a, b), similarity.dot), losses.VICRegLoss(), views(count=count))
+    assert_same(lambda a, b: variance_covariance(own(a, b), similarity.dot), losses.VICRegLoss(), views(count=count))
 
 
 def test_negative_cosine() -> None:
-    same(lambda a, b: attract(own(a, b), similarity.cosine, best=0.0), losses.NegativeCosineSimilarity(), views())
+    assert_same(
+        lambda a, b: attract(own(a, b), similarity.cosine, best=0.0), losses.NegativeCosineSimilarity(), views()
+    )
 
 
 @pytest.mark.filterwarnings("ignore:To copy construct from a tensor:UserWarning")  # lightly's
@@ -62,10 +64,10 @@ def test_weighted_dcl(sigma: float) -> None:
         dcl = infonce(every, similarity.cosine, temperature=0.2, denominator="negatives")
         return dcl + reweighted(own(a, b), similarity.cosine, sigma=sigma, temperature=0.2)
 
-    same(mine, losses.DCLWLoss(temperature=0.2, sigma=sigma), views())
+    assert_same(mine, losses.DCLWLoss(temperature=0.2, sigma=sigma), views())
 
 
-def compared(pair: torch.nn.Module, vectors: torch.Tensor, theirs, number: int, *, temperature: float) -> None:
+def assert_compared(pair: torch.nn.Module, vectors: torch.Tensor, theirs, number: int, *, temperature: float) -> None:
     """The sum of a pair module's comparisons, against lightly's loss on cosines with the prototypes."""
     batch = Batch(inputs=torch.zeros(0), sizes=torch.zeros(0), ids=torch.arange(COUNT))
     loss = partial(cross_entropy, temperature=temperature)
@@ -77,7 +79,7 @@ def compared(pair: torch.nn.Module, vectors: torch.Tensor, theirs, number: int, 
     def scored(*z: torch.Tensor) -> torch.Tensor:
         return theirs([similarity.unit(one) @ similarity.unit(vectors).T for one in z]).squeeze()
 
-    same(mine, scored, views(number), atol=1e-9)
+    assert_same(mine, scored, views(number), atol=1e-9)
 
 
 @pytest.mark.parametrize("number", [2, 5])
@@ -86,7 +88,7 @@ def test_swav(number: int) -> None:
     pair = extract.Assigned(WIDTH, PROTOTYPES, epsilon=0.05).double()
     theirs = losses.SwaVLoss(temperature=0.1, sinkhorn_epsilon=0.05)
     weight = pair.prototypes.vectors.weight.detach()
-    compared(pair, weight, lambda scores: theirs(scores[:2], scores[2:]), number, temperature=0.1)
+    assert_compared(pair, weight, lambda scores: theirs(scores[:2], scores[2:]), number, temperature=0.1)
 
 
 @pytest.mark.parametrize("number", [2, 5])
@@ -95,4 +97,6 @@ def test_dino(number: int) -> None:
     pair = extract.Distilled(WIDTH, PROTOTYPES, temperature=Ramp(0.04, 0.04, until=0.0)).double()
     pair.temperature.fill_(0.04)
     theirs = losses.DINOLoss(output_dim=PROTOTYPES, teacher_temp=0.04, warmup_teacher_temp_epochs=0).double()
-    compared(pair, pair.slow, lambda scores: theirs([s.detach() for s in scores[:2]], scores), number, temperature=0.1)
+    assert_compared(
+        pair, pair.slow, lambda scores: theirs([s.detach() for s in scores[:2]], scores), number, temperature=0.1
+    )
