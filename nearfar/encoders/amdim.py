@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from .convolution import Convolution
 
 # Beyond the stem: kernel and stride of each stage but the last, and by how much each doubles the width.
 STAGES = {
@@ -36,8 +37,8 @@ class Block(nn.Module):
     def __init__(self, width_in: int, width: int, kernel: int, stride: int) -> None:
         super().__init__()
         self.kernel, self.stride, self.missing = kernel, stride, width - width_in
-        self.conv1 = nn.Conv2d(width_in, width, kernel, stride, bias=False)
-        self.conv2 = nn.Conv2d(width, width, 1, bias=False)
+        self.conv1 = Convolution(width_in, width, kernel, stride, bias=False)
+        self.conv2 = Convolution(width, width, 1, bias=False)
         nn.init.kaiming_normal_(self.conv1.weight, nonlinearity="relu")
         nn.init.zeros_(self.conv2.weight)
 

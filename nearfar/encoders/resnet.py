@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from .convolution import Convolution
 from .norm import BatchNorm
 
 LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -21,7 +22,7 @@ STEMS = {
 
 def convolution(width_in: int, width: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     """Convolution without bias that keeps the side (divided by the stride); He initialisation over outputs."""
-    conv = nn.Conv2d(width_in, width, kernel, stride, kernel // 2, bias=False)
+    conv = Convolution(width_in, width, kernel, stride, kernel // 2, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return conv
 
