@@ -114,7 +114,7 @@ def trained(row: str, seed: int, asked: argparse.Namespace) -> Path:
 
 
 def measured(row: str, seed: int, run: Path, before: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Accuracies of the trained encoder and of the same before training, which `before` keeps for all rows that begin alike."""
+    """Accuracies of the trained encoder and of the same before training; `before` keeps those of known weights."""
     encoder = nf.load_encoder(run)
     learn, ask = encoder.load(TRAIN, labels=True), encoder.load(TEST, labels=True)
     y, truth = torch.as_tensor(learn.labels), torch.as_tensor(ask.labels)
