@@ -75,38 +75,44 @@ def _resample(image, valid, box, flip, planes, first, weights, row, rows):
     """Crop, antialiased resize and mirror: uint8 `[C, H, W]` to `[0, 1]`. Across first, then down.
 
     Pixels beyond `valid`, height and width of the image, are 0 and their memory is not read.
-    first: int32 `[2, S]`; weights: `[2, taps, S]`; row: one source row and room for the taps; rows: `[H, S]`.
+    first: uint32 `[2, S]`, unsigned so that no index is checked for being negative; weights: `[2, taps, S]`; row: one
+    source row and room for the taps; rows: `[H, S]`.
     """
     top, left, height, width = box[0], box[1], box[2], box[3]
     taps_down = _taps(height, False, first[0], weights[0])
     taps_across = _taps(width, flip, first[1], weights[1])
     size = planes.shape[2]
-    at = first[1]
+    at, near, far = first[1], weights[1, 0], weights[1, 1]
     begin = min(max(-left, 0), width)
     end = max(min(valid[1] - left, width), begin)
     row[:begin] = ZERO
-    row[end : width + taps_across] = ZERO
-    inside = row[begin:end]
+    row[end : width + max(taps_across, 2)] = ZERO
+    inside, beside = row[begin:end], row[1:]
     for channel in range(image.shape[0]):
         for y in range(height):
             target = rows[y]
-            target[:] = ZERO
             if top + y < 0 or top + y >= valid[0]:
+                target[:] = ZERO
                 continue
             source = image[channel, top + y, left + begin : left + end]
             for x in range(end - begin):
                 inside[x] = f32(source[x]) * UNIT
-            for tap in range(taps_across):
-                weight = weights[1, tap]
+            for x in range(size):
+                target[x] = near[x] * row[at[x]] + far[x] * beside[at[x]]
+            for tap in range(2, taps_across):
+                weight, shifted = weights[1, tap], row[tap:]
                 for x in range(size):
-                    target[x] += weight[x] * row[at[x] + tap]
+                    target[x] += weight[x] * shifted[at[x]]
         for y in range(size):
-            target = planes[channel, y]
-            target[:] = ZERO
-            for tap in range(taps_down):
+            target, start = planes[channel, y], int(first[0, y])
+            share, other = weights[0, 0, y], weights[0, 1, y]
+            source_row, next_row = rows[start], rows[min(start + 1, height - 1)]
+            for x in range(size):
+                target[x] = share * source_row[x] + other * next_row[x]
+            for tap in range(2, taps_down):
                 share = weights[0, tap, y]
                 if share != ZERO:
-                    source_row = rows[first[0, y] + tap]
+                    source_row = rows[start + tap]
                     for x in range(size):
                         target[x] += share * source_row[x]
 
@@ -220,31 +226,47 @@ def _bell(sigma, size, bell):
 
 
 @inlined
+def _add_both(target, weight, one, other):
+    """`target + weight (one + other)`, in place; arrays of one length, so that the loop has no index to check."""
+    for x in range(target.shape[0]):
+        target[x] += weight * (one[x] + other[x])
+
+
+@inlined
 def _blur(planes, sigma, bell, row, rows):
     """Gaussian blur, separable, reflected at the edges (edge pixels not repeated). Across first, then down."""
     size = planes.shape[2]
     reach = _bell(sigma, size, bell)
     for channel in range(planes.shape[0]):
         for y in range(size):
-            source, target = planes[channel, y], rows[y]
+            source, target, middle = planes[channel, y], rows[y], row[reach : reach + size]
             for x in range(size):
-                row[reach + x] = source[x]
+                middle[x] = source[x]
             for x in range(reach):
                 row[x], row[reach + size + x] = source[reach - x], source[size - 2 - x]
             for x in range(size):
-                target[x] = bell[0] * row[reach + x]
+                target[x] = bell[0] * middle[x]
             for j in range(1, reach + 1):
-                weight = bell[j]
-                for x in range(size):
-                    target[x] += weight * (row[reach - j + x] + row[reach + j + x])
+                _add_both(target, bell[j], row[reach - j : reach - j + size], row[reach + j : reach + j + size])
         for y in range(size):
             source, target = rows[y], planes[channel, y]
             for x in range(size):
                 target[x] = bell[0] * source[x]
             for j in range(1, reach + 1):
-                weight, above, below = bell[j], rows[_mirror(y - j, size)], rows[_mirror(y + j, size)]
-                for x in range(size):
-                    target[x] += weight * (above[x] + below[x])
+                _add_both(target, bell[j], rows[_mirror(y - j, size)], rows[_mirror(y + j, size)])
+
+
+@inlined
+def _interleave(planes, output):
+    """`[C, N]` to `[N, C]`; three channels in one loop, which then compiles to shuffles instead of single stores."""
+    if planes.shape[0] == 3:
+        red, green, blue = planes[0], planes[1], planes[2]
+        for i in range(red.shape[0]):
+            output[3 * i], output[3 * i + 1], output[3 * i + 2] = red[i], green[i], blue[i]
+        return
+    for channel in range(planes.shape[0]):
+        for i in range(planes.shape[1]):
+            output[i * planes.shape[0] + channel] = planes[channel, i]
 
 
 @inlined
@@ -252,13 +274,15 @@ def _finish(planes, solarise, threshold, mean, scale, channels_last, output):
     """Solarisation (`1 - x` where x >= threshold), then `(x - mean) scale`, into `output [C * S * S]` in its layout."""
     channels, area = planes.shape[0], planes.shape[1] * planes.shape[2]
     for channel in range(channels):
-        source, shift, factor = planes[channel].reshape(-1), mean[channel], scale[channel]
-        start, step = (channel, channels) if channels_last else (channel * area, 1)
+        values, shift, factor = planes[channel].reshape(-1), mean[channel], scale[channel]
+        if solarise:
+            for i in range(area):
+                values[i] = ONE - values[i] if values[i] >= threshold else values[i]
+        target = values if channels_last else output[channel * area : (channel + 1) * area]
         for i in range(area):
-            value = source[i]
-            if solarise and value >= threshold:
-                value = ONE - value
-            output[start + i * step] = (value - shift) * factor
+            target[i] = (values[i] - shift) * factor
+    if channels_last:
+        _interleave(planes.reshape(channels, area), output)
 
 
 @compiled
@@ -275,7 +299,7 @@ def views(images, draw, size, radius, threshold, mean, scale, channels_last, beg
         longest = max(longest, draw.boxes[b, 2], draw.boxes[b, 3])
     most_taps = 2 * (longest // size + 1) + 2
     planes = np.empty((channels, size, size), np.float32)
-    first = np.empty((2, size), np.int32)
+    first = np.empty((2, size), np.uint32)
     weights = np.empty((2, most_taps, size), np.float32)
     bell = np.empty(radius + 1, np.float32)
     row = np.empty(max(longest + most_taps, size + 2 * radius), np.float32)
