@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,8 @@ def main() -> None:
     write_json(
         asked.out,
         {
-            "command": f"python -m benchmarks.sentences {' '.join(sys.argv[1:])}".strip(),
+            "command": f"python -m benchmarks.sentences --epochs {asked.epochs}"
+            f" --seeds {' '.join(map(str, asked.seeds))} --threads {asked.threads}",
             "commit": commit(),
             "machine": {"cpu": cpu(), "cores_used": asked.threads, "system": platform.platform(terse=True)},
             "versions": {"python": platform.python_version()} | {p: installed(p) for p in PACKAGES if installed(p)},
