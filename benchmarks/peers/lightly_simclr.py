@@ -39,10 +39,10 @@ class Images(Dataset):
 class SimCLR(nn.Module):
     """Backbone and projection head."""
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, *, hidden: int = 512) -> None:
         super().__init__()
         self.backbone = backbone
-        self.projection_head = SimCLRProjectionHead(backbone.width, 512, 128)
+        self.projection_head = SimCLRProjectionHead(backbone.width, hidden, 128)
 
     def forward(self, view: Tensor) -> Tensor:
         """Embeddings of one view."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,9 +22,10 @@ from ..distributed import gather, shares, total, world
 from ..errors import UsageError
 from ..method import Pairs
 from ..similarity import Similarity
+from . import triton_infonce
 from .arguments import check_pairs, checked_rule, checked_temperature
 from .gradients import add_gradients, add_own_gradients, add_symmetric_gradients
-from .rows import Rule, Visit, row_statistics
+from .rows import Rule, Statistics, Visit, row_statistics
 from .tiles import Score, Side, own_tile, tiles
 
 SAFE_RANGE = 80.0
@@ -132,7 +134,15 @@ class _InfoNCE(torch.autograd.Function):
             for tile in tiles(rows, columns, plan.score, triangle=triangle):
                 yield tile, triangle and tile.rows != tile.columns
 
-        found = row_statistics(visit, plan.rule, like=anchor, shift=plan.shift)
+        statistics = Statistics(anchor, plan.shift)
+        if triton_infonce.fits(anchor, plan.score, plan.rule):
+            triton_infonce.add_statistics(statistics, rows, columns, plan.score)
+            if positive is not None:
+                statistics.add(own_tile(anchor, positive, plan.score), mirrored=False)
+        else:
+            for tile, mirrored in visit():
+                statistics.add(tile, mirrored=mirrored)
+        found = row_statistics(statistics, plan.rule, visit=visit)
         loss, anchors = total(torch.stack([found.loss.sum(), found.takes_part.sum().to(found.loss)])).unbind()
         anchors = anchors.clamp(min=1)
         if plan.gradients and any(ctx.needs_input_grad):
@@ -170,18 +180,20 @@ def _add_all(
     """
     settings = (plan.score, plan.rule)
     anchors, others, positives, scores = into
+    one_sided, symmetric = add_gradients, add_symmetric_gradients
+    if triton_infonce.fits(rows.vectors, *settings):
+        one_sided = partial(triton_infonce.add_gradients, shift=plan.shift)
+        symmetric = partial(triton_infonce.add_symmetric_gradients, shift=plan.shift)
     if local is rows:
         everyone = numbers if columns is rows else _gathered_rows(numbers)
-        add_symmetric_gradients(
+        symmetric(
             rows, columns, *settings, numbers=numbers, column_numbers=everyone, into_rows=anchors, into_scores=scores
         )
     else:
         own = others if columns is local else None
-        add_gradients(
-            rows, columns, *settings, numbers=numbers, into_rows=anchors, into_columns=own, into_scores=scores
-        )
+        one_sided(rows, columns, *settings, numbers=numbers, into_rows=anchors, into_columns=own, into_scores=scores)
         if others is not None and columns is not local:
-            add_gradients(_gathered(rows), local, *settings, numbers=_gathered_rows(numbers), into_columns=others)
+            one_sided(_gathered(rows), local, *settings, numbers=_gathered_rows(numbers), into_columns=others)
     if positive is not None:
         add_own_gradients(
             rows.vectors,

@@ -73,8 +73,13 @@ class LogSum:
         return self.peak + self.sum.log()
 
 
-class _Statistics:
-    """Number of positives, sum of their scores, and log-sum-exp over positives and over negatives, of each row."""
+class Statistics:
+    """Number of positives, sum of their scores, and log-sum-exp over positives and over negatives, of each row.
+
+    Args:
+        like: Anchors `[E, N, D]`.
+        shift: Subtracted from all scores, where fp32 bears that; None: running maxima.
+    """
 
     def __init__(self, like: Tensor, shift: float | None) -> None:
         self.shift = shift
@@ -118,18 +123,14 @@ class _Statistics:
         self.negatives.add(tile.rows, tile.scores, without)
 
 
-def row_statistics(visit: Callable[[], Iterable[Visit]], rule: Rule, *, like: Tensor, shift: float | None) -> Rows:
+def row_statistics(found: Statistics, rule: Rule, *, visit: Callable[[], Iterable[Visit]]) -> Rows:
     """The losses of all anchors and the numbers their gradients need.
 
     Args:
-        visit: Starts a pass over all tiles.
+        found: Statistics of all pairs.
         rule: Line of the table.
-        like: Anchors `[E, N, D]`.
-        shift: Subtracted from all scores, where fp32 bears that; None: running maxima.
+        visit: Starts another pass over all tiles.
     """
-    found = _Statistics(like, shift)
-    for tile, mirrored in visit():
-        found.add(tile, mirrored=mirrored)
     inverse = 1 / found.count.clamp(min=1)
     mean, ln = found.score * inverse, found.negatives.value()
     # A single positive's own score, not log(exp(score)): lp - mean below is then exactly 0, a tiny loss stays exact.
