@@ -5,9 +5,10 @@ The factor 1/temperature of a dot product in its score is left to the caller.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from .rows import Rule, slopes
+from .rows import Rule, mutual_slopes, one_exponential, slopes
 from .tiles import Score, Side, Tile, own_tile, tiles
 
 
@@ -52,19 +53,24 @@ def add_symmetric_gradients(
     *,
     numbers: Tensor,
     column_numbers: Tensor,
+    shift: float | None,
+    kept: list[Tile],
     into_rows: Tensor | None = None,
     into_scores: Tensor | None = None,
 ) -> None:
     """As `add_gradients`, where both sides are the same embeddings with symmetric scores: both roles at once.
 
     `columns` are all embeddings, `rows` those of this process; where they are the same object half the tiles do.
+    `shift`: as in `Statistics`; `kept`: the tiles, where they were kept: a single one, or none.
     """
-    triangle = columns is rows
-    for tile in tiles(rows, columns, score, triangle=triangle):
+    triangle, once = columns is rows, shift is not None and one_exponential(rule)
+    for tile in kept or tiles(rows, columns, score, triangle=triangle):
         mirrored = triangle and tile.rows != tile.columns
-        slope = slopes(tile, numbers[tile.rows], rule)
-        back = slope if triangle and not mirrored else slopes(tile.turned(), column_numbers[tile.columns], rule)
-        slope = slope + back.mT
+        if once:
+            slope = mutual_slopes(tile, numbers[tile.rows], column_numbers[tile.columns], rule)
+        else:
+            slope = slopes(tile, numbers[tile.rows], rule)
+            slope = slope + slopes(tile.turned(), column_numbers[tile.columns], rule).mT
         if into_scores is not None:
             # A tile that is not mirrored meets each of its pairs again, from the other end.
             into_scores += (slope * tile.scores).sum() * (1.0 if mirrored else 0.5)
@@ -73,6 +79,37 @@ def add_symmetric_gradients(
             into_rows[tile.rows].baddbmm_(slope, columns.vectors[tile.columns])
             if mirrored:
                 into_rows[tile.columns].baddbmm_(slope.mT, rows.vectors[tile.rows])
+
+
+class Pull:
+    """Gradients of the rows alone, collected with the statistics, so that dot products are computed once:
+
+        gradient_i = exp(-level_i) sum_j exp(s_ij) other_j - 1/|P_i| sum over P_i of other_j
+
+    For bounded scores without a curve, and a rule with `one_exponential`.
+
+    Args:
+        rows: Anchors.
+        columns: Others; nothing reaches them.
+        rule: Which loss.
+    """
+
+    def __init__(self, rows: Side, columns: Side, rule: Rule) -> None:
+        self.rows, self.columns, self.rule = rows, columns, rule
+        self.pushed, self.pulled = torch.zeros_like(rows.vectors), torch.zeros_like(rows.vectors)
+
+    def add(self, tile: Tile) -> None:
+        """Adds a tile; its shares are not the same afterwards."""
+        others, (share, positive) = self.columns.vectors[tile.columns], tile.shares
+        if tile.positive is not None and positive is not None:
+            self.pulled[tile.rows].baddbmm_(tile.positive, others)
+            if self.rule.denominator == "all":
+                share += positive
+        self.pushed[tile.rows].baddbmm_(share, others)
+
+    def gradients(self, numbers: Tensor) -> Tensor:
+        """`[E, N, D]`; `numbers` are those of all rows."""
+        return (-numbers[..., :1]).exp() * self.pushed - numbers[..., 3:] * self.pulled
 
 
 def add_own_gradients(

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -24,12 +25,12 @@ from ..method import Pairs
 from ..similarity import Similarity
 from . import triton_infonce
 from .arguments import check_pairs, checked_rule, checked_temperature
-from .gradients import add_gradients, add_own_gradients, add_symmetric_gradients
-from .rows import Rule, Statistics, Visit, row_statistics
-from .tiles import Score, Side, own_tile, tiles
+from .gradients import Pull, add_gradients, add_own_gradients, add_symmetric_gradients
+from .rows import Rule, Statistics, Visit, one_exponential, row_statistics
+from .tiles import Score, Side, Tile, fits_a_tile, own_tile, tiles
 
 SAFE_RANGE = 80.0
-"""Widest range of scores for a constant shift: exp(-80) is a normal number in fp32."""
+"""Widest range of scores for exponentials without a running maximum: exp(40) and exp(-40) have room in fp32."""
 
 
 def infonce(
@@ -94,7 +95,7 @@ def infonce(
     plan = _Plan(
         rule=rule,
         score=Score(degrees, similarity.curve),
-        shift=_constant_shift(similarity.bound, degrees),
+        shift=0.0 if _bounded(similarity.bound, degrees) else None,
         anchor_numbers=(_episodes(pairs.anchor_key, 1), _episodes(pairs.anchor_slot, 1)),
         other_numbers=(_episodes(pairs.other_key, 1), _episodes(pairs.other_slot, 1)),
         gather=across,
@@ -115,6 +116,12 @@ class _Plan:
     gather: bool
     gradients: bool
 
+    @property
+    def simple(self) -> bool:
+        """Whether the gradients of anchors alone can be collected with the statistics; see `Pull`."""
+        bounded = self.shift is not None and self.score.curve is None
+        return self.gradients and bounded and one_exponential(self.rule)
+
 
 class _InfoNCE(torch.autograd.Function):
     """Takes mapped embeddings `[E, N, D]`; without `other` the anchors meet each other, with symmetric scores."""
@@ -127,22 +134,30 @@ class _InfoNCE(torch.autograd.Function):
         local = rows if other is None else Side(other, *plan.other_numbers)
         columns = _gathered(local) if plan.gather else local
 
-        def visit() -> Iterator[Visit]:
-            if positive is not None:
-                yield own_tile(anchor, positive, plan.score), False
-            triangle = other is None and columns is rows
-            for tile in tiles(rows, columns, plan.score, triangle=triangle):
+        own = [] if positive is None else [(own_tile(anchor, positive, plan.score), False)]
+        triangle, kernels = columns is rows, triton_infonce.fits(anchor, plan.score, plan.rule)
+        kept = [] if kernels or not fits_a_tile(rows, columns) else list(tiles(rows, columns, plan.score))
+
+        def meet() -> Iterator[Visit]:
+            for tile in kept or tiles(rows, columns, plan.score, triangle=triangle):
                 yield tile, triangle and tile.rows != tile.columns
 
-        statistics = Statistics(anchor, plan.shift)
-        if triton_infonce.fits(anchor, plan.score, plan.rule):
+        statistics, pull = Statistics(anchor, plan.shift), None
+        for tile, _ in own:
+            statistics.add(tile)
+        if kernels:
             triton_infonce.add_statistics(statistics, rows, columns, plan.score)
-            if positive is not None:
-                statistics.add(own_tile(anchor, positive, plan.score), mirrored=False)
         else:
-            for tile, mirrored in visit():
+            pull = (
+                Pull(rows, columns, plan.rule)
+                if plan.simple and local is not rows and not ctx.needs_input_grad[1]
+                else None
+            )
+            for tile, mirrored in meet():
                 statistics.add(tile, mirrored=mirrored)
-        found = row_statistics(statistics, plan.rule, visit=visit)
+                if pull is not None:
+                    pull.add(tile)
+        found = row_statistics(statistics, plan.rule, visit=lambda: chain(own, meet()))
         loss, anchors = total(torch.stack([found.loss.sum(), found.takes_part.sum().to(found.loss)])).unbind()
         anchors = anchors.clamp(min=1)
         if plan.gradients and any(ctx.needs_input_grad):
@@ -150,7 +165,7 @@ class _InfoNCE(torch.autograd.Function):
                 torch.zeros_like(t) if need and t is not None else None
                 for t, need in zip((anchor, other, positive, loss), ctx.needs_input_grad, strict=False)
             ]
-            _add_all(into, rows, local, columns, positive, found.numbers, plan)
+            _add_all(into, rows, local, columns, positive, found.numbers, plan, pull, kept)
             ctx.save_for_backward(*into, anchors)
             ctx.temperature = plan.score.temperature
         return loss / anchors
@@ -172,6 +187,8 @@ def _add_all(
     positive: Tensor | None,
     numbers: Tensor,
     plan: _Plan,
+    pull: Pull | None,
+    kept: list[Tile],
 ) -> None:
     """Fills the gradients of this process's anchors, others and positives, and of the temperature, up to a factor.
 
@@ -180,7 +197,7 @@ def _add_all(
     """
     settings = (plan.score, plan.rule)
     anchors, others, positives, scores = into
-    one_sided, symmetric = add_gradients, add_symmetric_gradients
+    one_sided, symmetric = add_gradients, partial(add_symmetric_gradients, shift=plan.shift, kept=kept)
     if triton_infonce.fits(rows.vectors, *settings):
         one_sided = partial(triton_infonce.add_gradients, shift=plan.shift)
         symmetric = partial(triton_infonce.add_symmetric_gradients, shift=plan.shift)
@@ -189,6 +206,12 @@ def _add_all(
         symmetric(
             rows, columns, *settings, numbers=numbers, column_numbers=everyone, into_rows=anchors, into_scores=scores
         )
+    elif pull is not None:
+        found = pull.gradients(numbers)
+        if anchors is not None:
+            anchors += found
+        if scores is not None:
+            scores += (found * rows.vectors).sum() / plan.score.temperature
     else:
         own = others if columns is local else None
         one_sided(rows, columns, *settings, numbers=numbers, into_rows=anchors, into_columns=own, into_scores=scores)
@@ -223,12 +246,12 @@ def _mapped(pairs: Pairs, similarity: Similarity) -> tuple[Tensor, Tensor | None
     return anchor, other, positive
 
 
-def _constant_shift(bound: float | None, temperature: float) -> float | None:
-    """`bound / temperature` where fp32 bears it for all scores in [-bound, bound]; None: a running maximum is needed.
+def _bounded(bound: float | None, temperature: float) -> bool:
+    """Whether fp32 bears `exp(score)` of all scores in [-bound, bound] / temperature, and their sums, as they are.
 
     A bound of 0 (a negative distance) says nothing about how low scores go.
     """
-    return bound / temperature if bound is not None and 0 < 2 * bound / temperature < SAFE_RANGE else None
+    return bound is not None and 0 < 2 * bound / temperature < SAFE_RANGE
 
 
 def _episodes(tensor: Tensor | None, axes: int) -> Tensor | None:

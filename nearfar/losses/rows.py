@@ -86,32 +86,26 @@ class Statistics:
         self.positives, self.negatives = LogSum(like, shift), LogSum(like, shift)
         self.count, self.score = like.new_zeros(like.shape[:2]), like.new_zeros(like.shape[:2])
 
-    def add(self, tile: Tile, *, mirrored: bool) -> None:
+    def add(self, tile: Tile, *, mirrored: bool = False) -> None:
         """Adds a tile to its rows; a mirrored one also to its columns."""
         ends = [(tile.rows, -1), (tile.columns, -2)] if mirrored else [(tile.rows, -1)]
         if tile.positive is not None:
-            pulled = tile.scores * tile.positive
+            pulled = torch.mul(tile.scores, tile.positive, out=tile.spare[2])
             for at, axis in ends:
                 self.count[at] += tile.positive.sum(axis)
                 self.score[at] += pulled.sum(axis)
         if self.shift is not None:
-            self._add_shifted(tile, ends, self.shift)
+            self._add_shares(tile, ends)
             return
         for part in (tile, tile.turned()) if mirrored else (tile,):
             self._add_running(part)
 
-    def _add_shifted(self, tile: Tile, ends: list[tuple[Index, int]], shift: float) -> None:
-        """One exponential for positives, negatives, rows and columns alike."""
-        share = (tile.scores - shift).exp_()
-        if tile.left_out is not None:
-            share.masked_fill_(tile.left_out, 0)
-        if tile.positive is not None:
-            pulled = share * tile.positive
-            share -= pulled
-            for at, axis in ends:
-                self.positives.sum[at] += pulled.sum(axis)
+    def _add_shares(self, tile: Tile, ends: list[tuple[Index, int]]) -> None:
+        negative, positive = tile.shares
         for at, axis in ends:
-            self.negatives.sum[at] += share.sum(axis)
+            self.negatives.sum[at] += negative.sum(axis)
+            if positive is not None:
+                self.positives.sum[at] += positive.sum(axis)
 
     def _add_running(self, tile: Tile) -> None:
         """Positives and negatives apart, each with a maximum of its own: either may be far above the other."""
@@ -129,7 +123,7 @@ def row_statistics(found: Statistics, rule: Rule, *, visit: Callable[[], Iterabl
     Args:
         found: Statistics of all pairs.
         rule: Line of the table.
-        visit: Starts another pass over all tiles.
+        visit: Starts another pass over all tiles, for the rule that needs one.
     """
     inverse = 1 / found.count.clamp(min=1)
     mean, ln = found.score * inverse, found.negatives.value()
@@ -184,3 +178,27 @@ def slopes(tile: Tile, numbers: Tensor, rule: Rule) -> Tensor:
             pull = inverse
         slope.addcmul_(tile.positive, pull, value=-1)
     return slope if tile.left_out is None else slope.masked_fill_(tile.left_out, 0)
+
+
+def one_exponential(rule: Rule) -> bool:
+    """Whether a slope is `exp(score)` times a number of the row, less a number of the row on its positives."""
+    return rule.positives == "mean_log" and rule.denominator != "own_and_negatives"
+
+
+def mutual_slopes(tile: Tile, numbers: Tensor, column_numbers: Tensor, rule: Rule) -> Tensor:
+    """Slopes of the rows' and of the columns' losses at once, in the place of the tile's shares; see `one_exponential`.
+
+    Args:
+        tile: Scores and masks; the scores are bounded.
+        numbers: `Rows.numbers` of the tile's rows, `[e, r, 4]`.
+        column_numbers: And of its columns, `[e, c, 4]`.
+        rule: Line of the table.
+    """
+    weight, column_weight = (-numbers[..., :1]).exp(), (-column_numbers[..., 0]).exp().unsqueeze(-2)
+    (slope, positive), both = tile.shares, torch.add(weight, column_weight, out=tile.spare[2])
+    if tile.positive is None or positive is None:
+        return slope.mul_(both)
+    if rule.denominator == "all":
+        slope += positive
+    pull = torch.add(numbers[..., 3:], column_numbers[..., 3].unsqueeze(-2), out=positive).mul_(tile.positive)
+    return slope.mul_(both).sub_(pull)

@@ -5,16 +5,18 @@ Shapes: E independent comparisons (episodes), N anchors, M others, D width; a ti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ..similarity import Curve
 
-TILE = 512
-"""Side of a square tile on a CPU: 512 to 1024 measured alike, and a tile of 512 still fits a cache of 2 MB."""
+TILE = 256
+"""Side of a square tile on a CPU: its three arrays fit a cache of 2 MB. Of 256 to 768 it was the fastest at all N."""
 TILE_ACCELERATOR = 4096
 """Side elsewhere: starting a kernel costs as much as some million scores."""
 
@@ -51,12 +53,40 @@ class Tile:
     scores: Tensor
     dots: Tensor  # before the curve; where there is none, the scores
     positive: Tensor | None  # 1 or 0, of the dtype of the scores: products with it cost less than masking
-    left_out: Tensor | None  # bool
+    kept: Tensor | None  # the same: 0 where equal slots leave a pair out
+    spare: tuple[
+        Tensor, ...
+    ]  # three, as large as the scores: new memory for each tile took as long as its dot products
+
+    @property
+    def left_out(self) -> Tensor | None:
+        """Pairs that are left out, bool; None where there are none."""
+        return None if self.kept is None else self.kept == 0
+
+    @cached_property
+    def shares(self) -> tuple[Tensor, Tensor | None]:
+        """`exp(score)` of the negatives, 0 elsewhere, and of the positives where there may be some. For bounded scores.
+
+        Both are in the memory of the tile.
+        """
+        share = torch.exp(self.scores, out=self.spare[0])
+        if self.kept is not None:
+            share *= self.kept
+        if self.positive is None:
+            return share, None
+        positive = torch.mul(share, self.positive, out=self.spare[1])
+        return share.sub_(positive), positive
 
     def turned(self) -> Tile:
         """The same pairs seen from the other side, where the score is symmetric."""
         return Tile(
-            self.columns, self.rows, self.scores.mT, self.dots.mT, _turned(self.positive), _turned(self.left_out)
+            self.columns,
+            self.rows,
+            self.scores.mT,
+            self.dots.mT,
+            _turned(self.positive),
+            _turned(self.kept),
+            tuple(memory.mT for memory in self.spare),
         )
 
 
@@ -69,40 +99,62 @@ def tiles(rows: Side, columns: Side, score: Score, *, triangle: bool = False) ->
     (episodes, n, _), m = rows.vectors.shape, columns.vectors.shape[1]
     if 0 in (episodes, n, m):
         return
-    side = TILE if rows.vectors.device.type == "cpu" else TILE_ACCELERATOR
+    side = _side(rows, columns)
     r = min(n, side)
     c = min(m, max(side * side // r, 1))
     e = min(episodes, max(side * side // (r * c), 1))
     down, across = _slices(n, r), _slices(m, c)
     meet_key = _may_meet(rows.key, columns.key, down, across)
     meet_slot = _may_meet(rows.slot, columns.slot, down, across)
-    memory = rows.vectors.new_empty(e * r * c)
+    keys, slots = _numbers(rows.key, columns.key, rows.vectors), _numbers(rows.slot, columns.slot, rows.vectors)
+    memory = rows.vectors.new_empty(6, e * r * c)
     for some in _slices(episodes, e):
         for a in range(len(down)):
             for b in range(a if triangle else 0, len(across)):
                 i, j = (some, down[a]), (some, across[b])
-                dots, scores = _scores(rows.vectors[i], columns.vectors[j], score, memory)
-                same_key = _equal(rows.key, columns.key, i, j) if meet_key(a, b) else None
-                left_out = _equal(rows.slot, columns.slot, i, j) if meet_slot(a, b) else None
-                positive = None if same_key is None else same_key.to(scores.dtype)
-                if positive is not None and left_out is not None:
-                    positive.masked_fill_(left_out, 0)
-                yield Tile(i, j, scores, dots, positive, left_out)
+                one, other = rows.vectors[i], columns.vectors[j]
+                shape = (one.shape[0], one.shape[1], other.shape[1])
+                scores, positive, kept, *spare = memory[:, : math.prod(shape)].view(6, *shape).unbind()
+                dots = _multiply(one, other, score, scores)
+                positive = _compare(torch.eq, keys, i, j, positive) if meet_key(a, b) else None
+                kept = _compare(torch.ne, slots, i, j, kept) if meet_slot(a, b) else None
+                if positive is not None and kept is not None:
+                    positive *= kept
+                yield Tile(i, j, dots if score.curve is None else score.of(dots), dots, positive, kept, tuple(spare))
+
+
+def fits_a_tile(rows: Side, columns: Side) -> bool:
+    """Whether there is a single tile, which may be kept from one pass to the next."""
+    (episodes, n, _), m = rows.vectors.shape, columns.vectors.shape[1]
+    return 0 < episodes * n * m <= _side(rows, columns) ** 2
+
+
+def _side(rows: Side, columns: Side) -> int:
+    if rows.vectors.device.type != "cpu":
+        return TILE_ACCELERATOR
+    (episodes, n, _), m = rows.vectors.shape, columns.vectors.shape[1]
+    return TILE if episodes * n * m > (2 * TILE) ** 2 else max(n, m)  # a kept tile's products are computed once
 
 
 def own_tile(anchors: Tensor, positive: Tensor, score: Score) -> Tile:
     """The positives that are given row by row, as one tile of a single column `[E, N, 1]`."""
     dots = (anchors * positive).sum(-1, keepdim=True)
     everything = (slice(None), slice(None))
-    return Tile(everything, everything, score.of(dots), dots, torch.ones_like(dots), None)
+    return Tile(
+        everything,
+        everything,
+        score.of(dots),
+        dots,
+        torch.ones_like(dots),
+        None,
+        dots.new_empty(3, *dots.shape).unbind(),
+    )
 
 
-def _scores(a: Tensor, b: Tensor, score: Score, memory: Tensor) -> tuple[Tensor, Tensor]:
-    """Dot products `[e, r, c]` in the given memory, and scores: the same tensor where there is no curve."""
-    dots = memory[: a.shape[0] * a.shape[1] * b.shape[1]].view(a.shape[0], a.shape[1], b.shape[1])
+def _multiply(a: Tensor, b: Tensor, score: Score, memory: Tensor) -> Tensor:
+    """Dot products `[e, r, c]` in the given memory; where there is no curve they are the scores."""
     scale = 1 / score.temperature if score.curve is None else 1.0
-    torch.baddbmm(dots, a, b.mT, beta=0, alpha=scale, out=dots)
-    return dots, dots if score.curve is None else score.of(dots)
+    return torch.baddbmm(memory, a, b.mT, beta=0, alpha=scale, out=memory)
 
 
 def _may_meet(
@@ -132,9 +184,25 @@ def _may_meet(
     return meet
 
 
-def _equal(row: Tensor | None, column: Tensor | None, i: Index, j: Index) -> Tensor:
-    assert row is not None and column is not None
-    return row[i].unsqueeze(-1) == column[j].unsqueeze(-2)
+def _numbers(row: Tensor | None, column: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Keys or slots as floating point on a CPU: comparing integers into a mask takes ten times as long.
+
+    Those that floating point does not hold exactly are counted through.
+    """
+    if row is None or column is None or like.device.type != "cpu":
+        return None if row is None or column is None else (row, column)
+    both = torch.cat([column, row], dim=1)
+    if int(both.abs().max()) >= 1 / torch.finfo(like.dtype).eps:
+        both = both.unique(return_inverse=True)[1]
+    columns, rows = both.to(like.dtype).split([column.shape[1], row.shape[1]], dim=1)
+    return rows, columns
+
+
+def _compare(
+    how: Callable[..., Tensor], numbers: tuple[Tensor, Tensor] | None, i: Index, j: Index, memory: Tensor
+) -> Tensor:
+    assert numbers is not None
+    return how(numbers[0][i].unsqueeze(-1), numbers[1][j].unsqueeze(-2), out=memory)
 
 
 def _turned(mask: Tensor | None) -> Tensor | None:

@@ -257,32 +257,17 @@ def _blur(planes, sigma, bell, row, rows):
 
 
 @inlined
-def _interleave(planes, output):
-    """`[C, N]` to `[N, C]`; three channels in one loop, which then compiles to shuffles instead of single stores."""
-    if planes.shape[0] == 3:
-        red, green, blue = planes[0], planes[1], planes[2]
-        for i in range(red.shape[0]):
-            output[3 * i], output[3 * i + 1], output[3 * i + 2] = red[i], green[i], blue[i]
-        return
-    for channel in range(planes.shape[0]):
-        for i in range(planes.shape[1]):
-            output[i * planes.shape[0] + channel] = planes[channel, i]
-
-
-@inlined
 def _finish(planes, solarise, threshold, mean, scale, channels_last, output):
     """Solarisation (`1 - x` where x >= threshold), then `(x - mean) scale`, into `output [C * S * S]` in its layout."""
     channels, area = planes.shape[0], planes.shape[1] * planes.shape[2]
     for channel in range(channels):
-        values, shift, factor = planes[channel].reshape(-1), mean[channel], scale[channel]
-        if solarise:
-            for i in range(area):
-                values[i] = ONE - values[i] if values[i] >= threshold else values[i]
-        target = values if channels_last else output[channel * area : (channel + 1) * area]
+        source, shift, factor = planes[channel].reshape(-1), mean[channel], scale[channel]
+        start, step = (channel, channels) if channels_last else (channel * area, 1)
         for i in range(area):
-            target[i] = (values[i] - shift) * factor
-    if channels_last:
-        _interleave(planes.reshape(channels, area), output)
+            value = source[i]
+            if solarise and value >= threshold:
+                value = ONE - value
+            output[start + i * step] = (value - shift) * factor
 
 
 @compiled
