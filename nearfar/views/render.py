@@ -1,10 +1,13 @@
-"""Carries out a draw: checks what it is given, and shares the samples out among threads."""
+"""Carries out a draw: checks what it is given, and makes the views on the GPU where the images are on one.
+
+On the CPU the samples are shared out among threads.
+"""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -62,11 +65,12 @@ def render(
     radius: int = 1,
     threshold: float = 0.5,
     channels_last: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Views of a batch, float32 `[B, C, size, size]`, on as many threads as torch uses (`torch.set_num_threads`).
+    """Views of a batch, `[B, C, size, size]`, where the images are.
 
     Args:
-        images: uint8 `[B, C, H, W]` on the CPU.
+        images: uint8 `[B, C, H, W]`, on the CPU or on a GPU that `views_on` answers with.
         draw: What to do to each image.
         size: Side of a view, pixels.
         mean: Mean of each channel, of values in [0, 1].
@@ -74,33 +78,44 @@ def render(
         radius: Reach of the blur, pixels; its kernel has `2 radius + 1` taps.
         threshold: Where solarisation begins, in [0, 1].
         channels_last: Memory layout of the result.
+        dtype: Type of the result, to which values are rounded at the end.
 
     Raises:
-        UsageError: Images of another kind, or a draw that does not fit them.
+        UsageError: Images of another kind or on another device, or a draw that does not fit them.
     """
-    array = _checked(images, draw)
-    count, channels = array.shape[:2]
+    images = _checked(images, draw)
+    count, channels = images.shape[:2]
     mean, std = normalisation(mean, std, channels)
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    views = torch.empty((count, channels, size, size), dtype=torch.float32, memory_format=layout)
-    output = (views.permute(0, 2, 3, 1) if channels_last else views).reshape(count, channels * size * size).numpy()
     shift, scale = np.array(mean, np.float32), (1 / np.array(std)).astype(np.float32)
+    shape, layout = (count, channels, size, size), torch.channels_last if channels_last else torch.contiguous_format
+    if isinstance(images, Tensor):
+        from . import triton_render
 
-    samples = max(PIXELS_A_TASK // size**2, 1)
+        views = torch.empty(shape, dtype=dtype, device=images.device, memory_format=layout)
+        triton_render.fill(views, images, draw, mean=shift, scale=scale, radius=radius, threshold=threshold)
+        return views
+    views = torch.empty(shape, dtype=torch.float32, memory_format=layout)
+    output = (views.permute(0, 2, 3, 1) if channels_last else views).reshape(count, channels * size * size).numpy()
+    limit = np.float32(threshold)
+    _share(
+        count,
+        max(PIXELS_A_TASK // size**2, 1),
+        lambda begin, end: kernel.views(
+            images, draw, size, radius, limit, shift, scale, channels_last, begin, end, output
+        ),
+    )
+    return views.to(dtype)
 
-    def work(begin: int) -> None:
-        end = min(begin + samples, count)
-        limit = np.float32(threshold)
-        kernel.views(array, draw, size, radius, limit, shift, scale, channels_last, begin, end, output)
 
-    begins, threads = range(0, count, samples), torch.get_num_threads()
+def _share(count: int, most: int, work: Callable[[int, int], None]) -> None:
+    """Does `work(begin, end)` for `most` of `count` samples at a time, on as many threads as torch uses."""
+    begins, threads = range(0, count, most), torch.get_num_threads()
     if threads == 1 or len(begins) <= 1:
         for begin in begins:
-            work(begin)
+            work(begin, min(begin + most, count))
     else:
-        for _ in _pool(threads, os.getpid()).map(work, begins):
+        for _ in _pool(threads, os.getpid()).map(lambda begin: work(begin, min(begin + most, count)), begins):
             pass
-    return views
 
 
 @functools.cache
@@ -109,25 +124,42 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="nearfar-views")
 
 
-def _checked(images: Tensor | NDArray[np.uint8], draw: Draw) -> NDArray[np.uint8]:
-    """The images as a contiguous array; the compiled code reads memory without looking."""
-    if isinstance(images, Tensor) and images.device.type != "cpu":
+def views_on(device: torch.device) -> torch.device:
+    """Where the views for a network on a device are made, and the images have to be.
+
+    There, if it is an NVIDIA GPU from compute capability 8.0 on, and triton, a C compiler and Python's headers are here
+    to build the kernels with; otherwise on the CPU. Ids and sizes are on the CPU in any case: views are drawn there.
+    """
+    if device.type == "cuda":
+        from . import triton_render
+
+        if triton_render.available(device):
+            return device
+    return torch.device("cpu")
+
+
+def _checked(images: Tensor | NDArray[np.uint8], draw: Draw) -> NDArray[np.uint8] | Tensor:
+    """The images, contiguous: an array of those on the CPU. Compiled code reads memory without looking."""
+    device = images.device if isinstance(images, Tensor) else torch.device("cpu")
+    if device.type != "cpu" and views_on(device) != device:
         raise UsageError(
-            f"views are made on the CPU and these images are on {images.device}",
+            f"views can't be made on {device}, where these images are",
             where="images",
-            mend="pass images.cpu() and move the views instead",
+            mend="pass images.cpu() and move the views instead"
+            + ("; GPUs need compute capability 8.0, triton and a C compiler" if device.type == "cuda" else ""),
         )
-    array = np.ascontiguousarray(images)
-    if array.dtype != np.uint8 or array.ndim != 4:
+    array = images.contiguous() if isinstance(images, Tensor) and device.type != "cpu" else np.ascontiguousarray(images)
+    kind, shape = str(array.dtype).removeprefix("torch."), list(array.shape)
+    if kind != "uint8" or len(shape) != 4:
         raise UsageError(
-            f"images must be uint8 [B, C, H, W], these are {array.dtype} {list(array.shape)}",
+            f"images must be uint8 [B, C, H, W], these are {kind} {shape}",
             where="images",
             mend="pass the pixels as stored, 0 to 255, as a batch",
         )
-    sound = (draw.boxes[:, 2:] >= 1) & (draw.valid >= 0) & (draw.valid <= array.shape[2:])
-    if any(len(field) != len(array) for field in draw) or not sound.all():
+    sound = (draw.boxes[:, 2:] >= 1) & (draw.valid >= 0) & (draw.valid <= shape[2:])
+    if any(len(field) != shape[0] for field in draw) or not sound.all():
         raise UsageError(
-            f"the draw is of {len(draw.boxes)} samples, or its images leave the {list(array.shape)} canvas",
+            f"the draw is of {len(draw.boxes)} samples, or its images leave the {shape} canvas",
             where="draw",
             mend="draw with the ids and sizes of the batch that the images came from",
         )

@@ -10,6 +10,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -132,13 +133,21 @@ class View:
             valid=sizes.astype(np.int32),
         )
 
-    def apply(self, images: Tensor | NDArray[np.uint8], draw: Draw, *, channels_last: bool = False) -> Tensor:
-        """Carries out a draw: float32 `[B, C, size, size]`.
+    def apply(
+        self,
+        images: Tensor | NDArray[np.uint8],
+        draw: Draw,
+        *,
+        channels_last: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """Carries out a draw where the images are: `[B, C, size, size]`.
 
         Args:
-            images: uint8 `[B, C, H, W]` on the CPU.
+            images: uint8 `[B, C, H, W]`, on the CPU or an NVIDIA GPU (`views.render.views_on`).
             draw: From `draw`, for these images.
             channels_last: Memory layout of the result.
+            dtype: Type of the result; values are computed in float32.
 
         Raises:
             UsageError: Images that are not uint8 batches, or colour changes of neither 1 nor 3 channels.
@@ -153,6 +162,7 @@ class View:
             radius=self.blur_radius,
             threshold=self.threshold,
             channels_last=channels_last,
+            dtype=dtype,
         )
 
     def _check_colour(self, channels: int) -> None:
@@ -196,7 +206,8 @@ def random_crop(size: int, *, pad: float, **settings: Any) -> View:
 class Views:
     """The first part of a method: a list of views of every image, `Batch -> list` of float32 `[B, C, size, size]`.
 
-    View i is drawn with view number i, so equal descriptions give different views.
+    View i is drawn with view number i, so equal descriptions give different views. Of images on a GPU the views are
+    made there, channels last and in the type of the ambient autocast.
 
     Example:
         >>> Views(View(size=32), View(size=32)).views[0].size
@@ -214,11 +225,19 @@ class Views:
 
     def __call__(self, batch: Batch) -> list[Tensor]:
         """The views of a batch, in order."""
-        made = []
+        made, wanted = [], _wanted_on(batch.inputs.device)
         for number, view in enumerate(self.views):
             draw = view.draw(batch.ids, batch.sizes, seed=batch.seed, epoch=batch.epoch, view=number)
-            made.append(view.apply(batch.inputs, draw))
+            made.append(view.apply(batch.inputs, draw, **wanted))
         return made
 
     def __repr__(self) -> str:
         return f"Views({', '.join(map(repr, self.views))})"
+
+
+def _wanted_on(device: torch.device) -> dict[str, Any]:
+    """Layout and type that a convolution on a GPU would turn its input into before it begins."""
+    if device.type != "cuda":
+        return {}
+    autocast = torch.is_autocast_enabled(device.type)
+    return {"channels_last": True, "dtype": torch.get_autocast_dtype(device.type) if autocast else torch.float32}
