@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import sysconfig
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -60,6 +65,19 @@ def choose(device: str = "auto", precision: str = "auto") -> Device:
         torch.cuda.set_device(chosen)
     bf16 = precision == "bf16" or (precision == "auto" and _multiplies_bf16(chosen))
     return Device(chosen, torch.bfloat16 if bf16 else torch.float32)
+
+
+def has_kernels(device: torch.device) -> bool:
+    """Whether our kernels run there: an NVIDIA GPU from compute capability 8.0 on, and what they are built with."""
+    return device.type == "cuda" and _builds_kernels() and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+@cache
+def _builds_kernels() -> bool:
+    """Whether triton is here, and what it builds its launchers with: a C compiler and Python's headers."""
+    compiler = any(shutil.which(name) for name in ("clang", "gcc", "cc"))
+    headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
+    return torch.version.cuda is not None and find_spec("triton") is not None and compiler and headers
 
 
 def _multiplies_bf16(device: torch.device) -> bool:

@@ -23,16 +23,12 @@ products (fp32 but for the last bits); "high", TF32; "medium", bf16. Sums are fp
 from __future__ import annotations
 
 import math
-import shutil
-import sysconfig
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..device import has_kernels
 from .rows import LogSum, Rule, Statistics
 from .tiles import Score, Side
 
@@ -51,22 +47,12 @@ SCRATCH = 4096
 def fits(vectors: Tensor, score: Score, rule: Rule) -> bool:
     """Whether the kernels compute this: fp32 on an NVIDIA GPU, no curve, one pass of statistics."""
     return (
-        vectors.device.type == "cuda"
-        and vectors.dtype == torch.float32
+        vectors.dtype == torch.float32
         and 0 < vectors.shape[-1] <= WIDEST
         and score.curve is None
         and rule.denominator != "own_and_negatives"
-        and _compiles()
-        and torch.cuda.get_device_capability(vectors.device) >= (8, 0)
+        and has_kernels(vectors.device)
     )
-
-
-@cache
-def _compiles() -> bool:
-    """Whether triton is there and finds what it builds its launchers with: a C compiler and Python's headers."""
-    compiler = any(shutil.which(name) for name in ("clang", "gcc", "cc"))
-    headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
-    return torch.version.cuda is not None and find_spec("triton") is not None and compiler and headers
 
 
 def add_statistics(found: Statistics, rows: Side, columns: Side, score: Score) -> None:

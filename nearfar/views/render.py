@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..device import has_kernels
 from ..errors import UsageError
 from . import kernel
 from .draw import Draw
@@ -130,12 +131,7 @@ def views_on(device: torch.device) -> torch.device:
     There, if it is an NVIDIA GPU from compute capability 8.0 on, and triton, a C compiler and Python's headers are here
     to build the kernels with; otherwise on the CPU. Ids and sizes are on the CPU in any case: views are drawn there.
     """
-    if device.type == "cuda":
-        from . import triton_render
-
-        if triton_render.available(device):
-            return device
-    return torch.device("cpu")
+    return device if has_kernels(device) else torch.device("cpu")
 
 
 def _checked(images: Tensor | NDArray[np.uint8], draw: Draw) -> NDArray[np.uint8] | Tensor:

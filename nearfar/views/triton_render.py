@@ -22,11 +22,7 @@ and of 46 for the blur. So 0.5 to 1 M views/s are to be expected at 224 px, a hu
 
 from __future__ import annotations
 
-import shutil
-import sysconfig
-from functools import cache, partial
-from importlib.util import find_spec
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -40,19 +36,6 @@ from .draw import NEUTRAL, Draw
 TILE = 32  # side: 8 pixels a thread; it divides 32, 96 and 224
 SCRATCH = 1 << 28
 """Bytes of each set of planes at most: a batch that needs more goes in parts."""
-
-
-def available(device: torch.device) -> bool:
-    """Whether kernels can be built for a GPU: bfloat16, and what `_builds` looks for."""
-    return _builds() and torch.cuda.get_device_capability(device) >= (8, 0)
-
-
-@cache
-def _builds() -> bool:
-    """Whether triton is here, and what it builds its launchers with: a C compiler and Python's headers."""
-    compiler = any(shutil.which(name) for name in ("clang", "gcc", "cc"))
-    headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
-    return torch.version.cuda is not None and find_spec("triton") is not None and compiler and headers
 
 
 def fill(
