@@ -11,7 +11,7 @@ THREADS ?= 1
 # Tests run several processes side by side: one thread each.
 test test-all oracle: export OMP_NUM_THREADS = 1
 
-.PHONY: help install demo test test-all lint check format docs oracle bench clean
+.PHONY: help install demo test test-all lint check format docs oracle bench race clean
 
 help:
 	@echo "make demo      train on 5,000 digits and look at the result"
@@ -20,7 +20,8 @@ help:
 	@echo "make check     format, lint, types and the quick tests"
 	@echo "make docs      write docs/methods.md from the docstrings of the methods"
 	@echo "make oracle    compare with torchvision, lightly and others, in an environment of its own (6 GB)"
-	@echo "make bench     nearfar and lightly on CIFAR-10, SECONDS each on THREADS cores"
+	@echo "make bench     how fast: nearfar and its peers side by side, then docs/speed.png and the table"
+	@echo "make race      how good: nearfar and lightly on CIFAR-10, SECONDS each on THREADS cores"
 
 install: $(VENV)/.installed
 
@@ -61,6 +62,10 @@ oracle: $(ORACLE)/.installed
 	$(ORACLE)/bin/python $(PYTEST) -m "" tests/oracle
 
 bench: $(ORACLE)/.installed
+	$(ORACLE)/bin/python -m benchmarks.speed
+	$(ORACLE)/bin/python -m benchmarks.speed.picture
+
+race: $(ORACLE)/.installed
 	$(ORACLE)/bin/python -m benchmarks.cifar10_simclr --seconds $(SECONDS) --threads $(THREADS)
 	$(ORACLE)/bin/python -m benchmarks.peers.lightly_simclr --seconds $(SECONDS) --threads $(THREADS)
 	$(ORACLE)/bin/python -m benchmarks.peers.lightly_simclr --seconds $(SECONDS) --threads $(THREADS) --precision bf16
