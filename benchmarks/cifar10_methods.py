@@ -84,7 +84,6 @@ def main() -> None:
     runs = {(row, seed): trained(row, seed, asked) for row in asked.rows for seed in asked.seeds}
     if asked.train_only:
         return
-    before: dict[str, dict[str, float]] = {}
     options = f"--epochs {asked.epochs} --seeds {' '.join(map(str, asked.seeds))} --threads {asked.threads}"
     write_json(
         asked.out,
@@ -95,7 +94,7 @@ def main() -> None:
             "versions": {"python": platform.python_version()} | {p: installed(p) for p in PACKAGES if installed(p)},
             "protocol": PROTOCOL,
             "rows": {row: ROWS[row] for row in asked.rows},
-            "runs": [measured(row, seed, run, before) for (row, seed), run in runs.items()],
+            "runs": [measured(row, seed, run, asked.work / "scores.json") for (row, seed), run in runs.items()],
         },
     )
 
@@ -113,23 +112,24 @@ def trained(row: str, seed: int, asked: argparse.Namespace) -> Path:
     return out
 
 
-def measured(row: str, seed: int, run: Path, before: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Accuracies of the trained encoder and of the same before training; `before` keeps those of known weights."""
+def measured(row: str, seed: int, run: Path, known: Path) -> dict[str, Any]:
+    """Accuracies of the trained encoder and of the same before training. Weights are measured once; `known` keeps it."""
     encoder = nf.load_encoder(run)
     learn, ask = encoder.load(TRAIN, labels=True), encoder.load(TEST, labels=True)
     y, truth = torch.as_tensor(learn.labels), torch.as_tensor(ask.labels)
 
-    def scores(encode: Encoder) -> dict[str, Any]:
-        x, queries = encode(learn), encode(ask)
-        return {"knn": knn(x, y, queries, truth).value, "linear": linear(x, y, queries, truth).value}
+    def scores(encode: Encoder) -> dict[str, float]:
+        weights = hashlib.sha256(str(encode.split is None).encode())
+        for tensor in encode.net.state_dict().values():
+            weights.update(tensor.contiguous().numpy().tobytes())
+        found = json.loads(known.read_text()) if known.exists() else {}
+        if weights.hexdigest() not in found:
+            x, queries = encode(learn), encode(ask)
+            told = {"knn": knn(x, y, queries, truth).value, "linear": linear(x, y, queries, truth).value}
+            write_json(known, found | {weights.hexdigest(): told})
+        return json.loads(known.read_text())[weights.hexdigest()]
 
-    untrained = encoder.untrained()
-    weights = hashlib.sha256(str(encoder.split is None).encode())
-    for tensor in untrained.net.state_dict().values():
-        weights.update(tensor.contiguous().numpy().tobytes())
-    if weights.hexdigest() not in before:
-        before[weights.hexdigest()] = scores(untrained)
-    both = {"trained": scores(encoder), "untrained": before[weights.hexdigest()]}
+    both = {"trained": scores(encoder), "untrained": scores(encoder.untrained())}
     return {"row": row, "seed": seed, "wall_seconds": wall_seconds(run), **both, "curve": curve(run)}
 
 
