@@ -113,7 +113,7 @@ def trained(row: str, seed: int, asked: argparse.Namespace) -> Path:
 
 
 def measured(row: str, seed: int, run: Path, known: Path) -> dict[str, Any]:
-    """Accuracies of the trained encoder and of the same before training. Weights are measured once; `known` keeps it."""
+    """Accuracies of the trained encoder and of the same before training; `known` keeps what was measured."""
     encoder = nf.load_encoder(run)
     learn, ask = encoder.load(TRAIN, labels=True), encoder.load(TEST, labels=True)
     y, truth = torch.as_tensor(learn.labels), torch.as_tensor(ask.labels)
