@@ -15,7 +15,11 @@ from .plan import Plan
 
 
 class Clock:
-    """Seconds: images a second, the share spent waiting for data, what is left, and when a checkpoint is due."""
+    """Seconds: images a second, the share spent waiting for data, what is left, and when a checkpoint is due.
+
+    Data are batches and their views. What is made while a step runs is not waited for; what is left to make when it has
+    ended is, and so is what is made between steps.
+    """
 
     def __init__(self) -> None:
         self.start = self.saved = time.monotonic()

@@ -1,8 +1,8 @@
 """The training loop. To it a method is `forward(batch) -> loss` and `after_step(progress)`, data is `batch(indices)`.
 
 Everything that happens at a step is a pure function of (seed, step): which samples, their views, the learning rate,
-torch's generator. So a run that was stopped or killed goes on bit for bit, and the number of threads that draw views,
-or when a checkpoint was written, changes nothing.
+torch's generator. So a run that was stopped or killed goes on bit for bit, and how many threads draw views, whether a
+step ahead or in it, or when a checkpoint was written, changes nothing.
 """
 
 from __future__ import annotations
@@ -16,20 +16,23 @@ from functools import cached_property
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from . import optim
+from .ahead import Ahead
 from .clock import Clock, anywhere, stop_requested
 from .data import Dataset
 from .device import Device
 from .distributed import rank, world
 from .errors import DeviceError, HealthError, Stopped
+from .loader import Given, Loader
 from .method import Batch, Contrast
 from .monitor import Health, measure
 from .plan import Plan
 from .randomness import address
 from .runs import Run, match_tensors
+from .upload import Resident, made_on, resident
 
 
 @dataclass
@@ -76,11 +79,12 @@ class Loop:
             Stopped: Ctrl-C or SIGTERM, after a checkpoint.
         """
         step, health, clock = self.restore(), Health(), Clock()
-        with stop_requested() as stop:
+        loader = Loader(self.batch, self.views, device=self.device)
+        with stop_requested() as stop, Ahead(loader, total=self.plan.total, device=self.device.device) as ahead:
             while step < self.plan.total:
                 with clock.waiting():
-                    batch = self.batch(step)
-                loss = self.step(step, batch)
+                    given = ahead(step)
+                loss = self.step(step, given)
                 step += 1
                 if step % self.plan.monitor_every == 0 or step % self.plan.steps_per_epoch == 0 or step == 1:
                     rates = clock.rates(step, self.plan)
@@ -95,11 +99,24 @@ class Loop:
                 if stopping and step < self.plan.total:
                     raise Stopped(f"stopped after step {step}", where=self.run.path if self.run else "", mend=RESUME)
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a step, on the device."""
-        return self.dataset.batch(self.plan.indices(step), seed=self.plan.seed, epoch=self.plan.address(step))
+    @property
+    def views(self) -> Callable[[Batch], list[Tensor]] | None:
+        """Makes the views of a batch, where the model has some."""
+        return self.model.views if isinstance(self.model, Contrast) else None
 
-    def step(self, step: int, batch: Batch) -> float:
+    @cached_property
+    def samples(self) -> Dataset | Resident:
+        """The data, on the device where its views are made there and it fits."""
+        device = self.device.device
+        if not made_on(self.views, device):
+            return self.dataset
+        return resident(self.dataset, device, free=torch.cuda.mem_get_info(device)[0])
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step."""
+        return self.samples.batch(self.plan.indices(step), seed=self.plan.seed, epoch=self.plan.address(step))
+
+    def step(self, step: int, given: Given) -> float:
         """One step; returns the loss. Out of memory, it is done again, half as many samples in the encoder at once."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.peak if group["constant"] else self.plan.lr(step)
@@ -108,12 +125,12 @@ class Loop:
         while True:
             torch.manual_seed(address(self.plan.seed, step, rank()))
             try:
-                loss = self.backward(batch)
+                loss = self.backward(given)
                 break
             except torch.OutOfMemoryError as error:
                 self.shrink(step, error)
         if not np.isfinite(loss):
-            self.dump(step, batch)
+            self.dump(step, given[0])
         if self.plan.clip is not None:
             optim.clip_each(self.optimizer, self.plan.clip)
         self.optimizer.step()
@@ -122,11 +139,12 @@ class Loop:
             after_step((step + 1) / self.plan.total)
         return loss
 
-    def backward(self, batch: Batch) -> float:
+    def backward(self, given: Given) -> float:
         """Loss of a batch, with its gradient in the parameters."""
+        batch, views = given
         self.optimizer.zero_grad(set_to_none=True)
         with self.device.autocast():
-            loss = self.wrapped(batch)
+            loss = self.wrapped(batch) if views is None else self.wrapped(batch, views)
         loss.backward()
         return loss.item()
 

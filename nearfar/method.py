@@ -185,9 +185,12 @@ class Contrast(nn.Module):
             self.slow.eval()
         return self
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Loss of one batch, a scalar. Encoder and head run in the ambient autocast, all after them in fp32."""
-        online, slow = self.embed(batch)
+    def forward(self, batch: Batch, views: list[Tensor] | None = None) -> Tensor:
+        """Loss of one batch, a scalar. Encoder and head run in the ambient autocast, all after them in fp32.
+
+        `views` are those of the batch where they are made already.
+        """
+        online, slow = self.embed(batch, views)
         batch = batch.to(online[0].device)
         with torch.autocast(online[0].device.type, enabled=False):
             pairs = self.pair(online, slow, batch, self.memory)
@@ -211,10 +214,10 @@ class Contrast(nn.Module):
             )
         return list(zip(pairs, losses, measures, strict=True))
 
-    def embed(self, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+    def embed(self, batch: Batch, views: list[Tensor] | None = None) -> tuple[list[Tensor], list[Tensor]]:
         """Embeddings of each view from the trained network, and from the teacher (or the same again), fp32 or fp64."""
         device = next(self.encoder.parameters()).device
-        views = [view.to(device, non_blocking=True) for view in self.views(batch)]
+        views = [view.to(device, non_blocking=True) for view in views or self.views(batch)]
         online = self._encode(self.encoder, self.head, views, self.online_views)
         if self.teacher is None:
             return online, online

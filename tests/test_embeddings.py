@@ -1,20 +1,31 @@
-"""The Parquet file of embeddings: columns, row i for image i, names of any kind, nothing half written."""
+"""The Parquet file of embeddings: columns, row i for image i, names of any kind, nothing half written.
+
+And the features that it is made of, on the disk: the same after a stop, whatever a killed call left behind.
+"""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from sklearn.decomposition import PCA
+from toy import stripes
 
 from nearfar.data.names import original_name
 from nearfar.errors import DeviceError, UsageError
-from nearfar.evaluation import embeddings, thumbnail, write_embeddings
+from nearfar.evaluation import embeddings, features, stored_features, thumbnail, write_embeddings
+from nearfar.views import CentreCrop
+
+stored = import_module("nearfar.evaluation.stored")
 
 SCHEMA = {
     "id": pa.int64(),
@@ -81,7 +92,9 @@ def test_neighbours_are_those_of_loops_by_id(tmp_path):
         np.testing.assert_allclose(found[i]["distances"], [d for d, _ in order], atol=1e-6)
 
 
-def test_place_on_the_map_is_that_of_scikit_learn_up_to_sign(tmp_path):
+@pytest.mark.parametrize("block", [7, 8192])
+def test_place_on_the_map_is_that_of_scikit_learn_up_to_sign(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(embeddings, "BLOCK", block)
     x = vectors(40)
     table = written(tmp_path, x)
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
@@ -173,3 +186,100 @@ def test_thumbnail_shows_the_valid_part_of_any_number_of_channels(channels, mode
     image[:, :20, :40] = 200
     shown = Image.open(io.BytesIO(thumbnail(image, (20, 40), side=10)))
     assert shown.mode == mode and shown.size == (10, 5) and np.asarray(shown).min() == 200
+
+
+# ------------------------------------------------------------ features on the disk
+
+DATA, CROP = stripes(60), CentreCrop(8)
+SLOPE = torch.randn(3 * 8 * 8, 5, generator=torch.Generator().manual_seed(1))
+
+
+class Stop(Exception):
+    """Stands for a kill."""
+
+
+def encoder(*, parts: int = 10**9) -> tuple[Callable[[torch.Tensor], torch.Tensor], list[int]]:
+    """An encoder that is killed after so many parts, and the number of images in each that it saw."""
+    seen: list[int] = []
+
+    def encode(view: torch.Tensor) -> torch.Tensor:
+        if len(seen) == parts:
+            raise Stop
+        seen.append(len(view))
+        return view.flatten(1) @ SLOPE
+
+    return encode, seen
+
+
+def kept(folder: Path, *, parts: int = 10**9, key: str = "a", more: int = 0) -> tuple[np.ndarray, list[int]]:
+    encode, seen = encoder(parts=parts)
+    with stored_features(encode, DATA, CROP, folder, key=key, more=more, batch=16) as rows:
+        return np.array(rows), seen
+
+
+@pytest.fixture
+def noted_at_once(monkeypatch):
+    monkeypatch.setattr(stored, "JOURNAL_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize("more", [0, 3])
+def test_E4_features_on_the_disk_are_those_in_memory_and_leave_nothing(tmp_path, more):
+    rows, seen = kept(tmp_path / "e.part", more=more)
+    expected = features(encoder()[0], DATA, CROP, batch=16).numpy()
+    np.testing.assert_array_equal(rows, np.concatenate([expected, np.zeros((more, 5), np.float32)]))
+    assert seen == [16, 16, 16, 12] and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("parts", [0, 1, 3])
+@pytest.mark.parametrize("torn", [b"", b"half a row"])
+def test_E8_features_go_on_where_they_were_stopped_bit_for_bit(tmp_path, noted_at_once, parts, torn):
+    whole, _ = kept(tmp_path / "whole.part")
+    folder = tmp_path / "e.part"
+    with pytest.raises(Stop):
+        kept(folder, parts=parts)
+    with (folder / "rows").open("ab") as file:  # written, but not noted before the kill
+        file.write(torn)
+    rows, seen = kept(folder)
+    np.testing.assert_array_equal(rows, whole)
+    assert sum(seen) == 60 - 16 * parts and not folder.exists()
+
+
+def test_E8_features_that_were_done_are_not_made_again_where_the_file_failed(tmp_path):
+    folder = tmp_path / "e.part"
+    with (
+        pytest.raises(DeviceError),
+        stored_features(encoder()[0], DATA, CROP, folder, key="a", batch=16) as rows,
+    ):
+        write_embeddings(tmp_path / "there is no such folder" / "e.parquet", rows, names=DATA.names, neighbours=0)
+    again, seen = kept(folder)
+    np.testing.assert_array_equal(again, features(encoder()[0], DATA, CROP, batch=16).numpy())
+    assert not seen
+
+
+def test_features_of_other_weights_or_images_begin_anew(tmp_path, noted_at_once):
+    with pytest.raises(Stop):
+        kept(tmp_path / "e.part", parts=2)
+    rows, seen = kept(tmp_path / "e.part", key="b")
+    assert sum(seen) == 60
+    np.testing.assert_array_equal(rows, features(encoder()[0], DATA, CROP, batch=16).numpy())
+
+
+def test_two_calls_do_not_write_into_one_folder(tmp_path):
+    (tmp_path / "e.part").mkdir()
+    with FileLock(tmp_path / "e.part" / ".lock"), pytest.raises(UsageError, match="another process"):
+        kept(tmp_path / "e.part")
+
+
+def test_a_disk_without_room_is_told_before_it_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(stored, "_SPARE", 10**18)
+    with pytest.raises(DeviceError, match="GB are free"):
+        kept(tmp_path / "e.part")
+
+
+def test_rows_on_the_disk_are_not_copied_where_bad_ones_come_last(tmp_path):
+    rows = np.memmap(tmp_path / "rows", np.float32, "w+", shape=(9, 4))
+    rows[:7] = vectors(7, 4)
+    rows[7:] = np.nan
+    x = embeddings._readable(rows, np.arange(9) < 7)
+    assert x.data_ptr() == rows.ctypes.data and len(x) == 7
+    assert embeddings._readable(rows, np.isin(np.arange(9), (1, 5))).tolist() == rows[[1, 5]].tolist()

@@ -10,6 +10,7 @@ from .linear import fit_linear, linear
 from .protocol import Difference, Score, paired_difference
 from .report import Picture, write_report
 from .retrieval import retrieval
+from .stored import stored_features
 
 __all__ = [
     "Difference",
@@ -26,6 +27,7 @@ __all__ = [
     "paired_difference",
     "predict_knn",
     "retrieval",
+    "stored_features",
     "thumbnail",
     "write_embeddings",
     "write_report",

@@ -22,11 +22,12 @@ from ..errors import UsageError
 from ..runs.atomic import disk_errors, replace
 from ..similarity import unit
 from .knn import nearest
-from .protocol import matrix
 
 OK = "ok"
 ROWS = 1024
-"""Rows of a row group: what is in memory at once of thumbnails."""
+"""Rows of a row group: what is in memory at once of thumbnails, and of vectors when they are written."""
+BLOCK = 8192
+"""Rows of vectors that are in memory at once where they are added up."""
 
 
 def write_embeddings(
@@ -68,24 +69,22 @@ def write_embeddings(
         UsageError: Lengths differ, ids repeat, or an ok row holds NaN or infinity.
         DeviceError: The disk refuses.
     """
-    path, rows = Path(path), np.asarray(vectors)
+    path, rows = Path(path), np.asarray(vectors).astype(np.float32, copy=False)
     n = len(names)
     numbers = np.arange(n, dtype=np.int64) if ids is None else np.asarray(ids, dtype=np.int64)
     states = [OK] * n if status is None else list(status)
     _check(rows, n, numbers, states, labels)
     good = np.array([state == OK for state in states], dtype=bool)
-    x = matrix(rows[good], "vectors") if good.any() else torch.zeros(0, rows.shape[1])
+    x = _readable(rows, good)
     columns = {"id": pa.array(numbers), "path": pa.array([safe_name(name) for name in names], pa.string())}
     if labels is not None:
         columns["label"] = _labels(labels, classes)
     places = _spread_out(plane(x), good)
     columns |= {"x": pa.array(places[:, 0], mask=~good), "y": pa.array(places[:, 1], mask=~good)}
     columns["neighbors"] = _neighbours(x, numbers[good], good, neighbours)
-    flat = pa.array(_spread_out(x.cpu().numpy(), good).ravel())
-    columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, rows.shape[1], mask=pa.array(~good))
     columns["status"] = pa.array(list(map(valid_text, states)), pa.string())
     with disk_errors(path):
-        replace(path, lambda part: _write(part, pa.table(columns), thumbnails))
+        replace(path, lambda part: _write(part, pa.table(columns), rows, good, thumbnails))
     return path
 
 
@@ -112,13 +111,22 @@ def valid_text(text: str) -> str:
 
 
 def plane(x: Tensor) -> NDArray[np.float32]:
-    """First two principal components of the unit vectors, `[N, 2]`; the largest loading of each axis is positive."""
+    """First two principal components of the unit vectors, `[N, 2]`; the largest loading of each axis is positive.
+
+    Sums go over blocks of rows, so `x` may be mapped from the disk.
+    """
     coordinates = np.zeros((len(x), 2), dtype=np.float32)
     if len(x) > 1:
-        centred = unit(x) - unit(x).mean(dim=0)
-        axes = torch.linalg.eigh((centred.T @ centred).double()).eigenvectors[:, -2:].flip(1)
-        axes = axes * axes.gather(0, axes.abs().argmax(dim=0, keepdim=True)).sign()
-        coordinates[:, : axes.shape[1]] = (centred @ axes.to(centred)).cpu().numpy()
+        total, spread = x.new_zeros(x.shape[1], dtype=torch.float64), x.new_zeros(x.shape[1], x.shape[1]).double()
+        for part in x.split(BLOCK):
+            total += unit(part).sum(dim=0, dtype=torch.float64)
+        mean = (total / len(x)).to(x)
+        for part in x.split(BLOCK):
+            centred = unit(part) - mean
+            spread += (centred.T @ centred).double()
+        axes = torch.linalg.eigh(spread).eigenvectors[:, -2:].flip(1)
+        axes = (axes * axes.gather(0, axes.abs().argmax(dim=0, keepdim=True)).sign()).to(x)
+        coordinates[:, : axes.shape[1]] = torch.cat([(unit(part) - mean) @ axes for part in x.split(BLOCK)]).cpu()
     return coordinates
 
 
@@ -135,6 +143,20 @@ def _check(
         raise UsageError(f"vectors must be [N, D], not {list(rows.shape)}", where="vectors")
     if len(np.unique(ids)) != n:
         raise UsageError(f"{n - len(np.unique(ids))} ids are there more than once", where="ids")
+
+
+def _readable(rows: NDArray[np.float32], good: NDArray[np.bool_]) -> Tensor:
+    """The rows of good images; where these come first no copy, so that what is mapped from the disk stays there.
+
+    Raises:
+        UsageError: One of them holds NaN or infinity.
+    """
+    count = int(good.sum())
+    x = torch.from_numpy(rows[:count] if good[:count].all() and rows.flags.writeable else rows[good])
+    bad = sum(int((~torch.isfinite(part)).any(dim=1).sum()) for part in x.split(BLOCK))
+    if bad:
+        raise UsageError(f"{bad} of {count} rows hold NaN or infinity", where="vectors", mend="leave these rows out")
+    return x
 
 
 def _labels(labels: Sequence[int], classes: Sequence[str] | None) -> pa.Array:
@@ -164,19 +186,28 @@ def _neighbours(x: Tensor, ids: NDArray[np.int64], good: NDArray[np.bool_], coun
     return pa.StructArray.from_arrays(list(lists.values()), names=list(lists), mask=pa.array(~good))
 
 
-def _write(path: Path, table: pa.Table, thumbnails: Callable[[int], bytes | None] | None) -> None:
-    """Row group after row group; thumbnails are made for one group at a time."""
+def _write(
+    path: Path,
+    table: pa.Table,
+    rows: NDArray[np.float32],
+    good: NDArray[np.bool_],
+    thumbnails: Callable[[int], bytes | None] | None,
+) -> None:
+    """Row group after row group; vectors and thumbnails are in memory for one group at a time."""
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    schema = table.schema
-    place = schema.get_field_index("x")
+    fields = list(table.schema)
+    fields.insert(-1, pa.field("vector", pa.list_(pa.float32(), rows.shape[1])))
     if thumbnails is not None:
-        schema = schema.insert(place, pa.field("image", image))
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        fields.insert(table.schema.get_field_index("x"), pa.field("image", image))
+    with pq.ParquetWriter(path, pa.schema(fields), compression="zstd") as writer:
         for start in range(0, max(1, len(table)), ROWS):
-            part = table.slice(start, ROWS)
+            part, there = table.slice(start, ROWS), good[start : start + ROWS]
+            columns = {name: part.column(name) for name in part.column_names}
+            flat = pa.array(np.where(there[:, None], rows[start : start + ROWS], 0).astype(np.float32).ravel())
+            columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, rows.shape[1], mask=pa.array(~there))
             if thumbnails is not None:
                 encoded = [thumbnails(row) for row in range(start, start + len(part))]
                 paths = part.column("path").to_pylist()
                 cells = [{"bytes": e, "path": p} if e else None for e, p in zip(encoded, paths, strict=True)]
-                part = part.add_column(place, schema.field("image"), pa.array(cells, image))
-            writer.write_table(part)
+                columns["image"] = pa.array(cells, image)
+            writer.write_table(pa.table({field.name: columns[field.name] for field in fields}, pa.schema(fields)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from ..ahead import Ahead
 from ..data.inputs import blocks
 from ..errors import UsageError
 from ..method import Batch
+from ..upload import made_on, sent
 
 
 class Images(Protocol):
@@ -23,7 +25,6 @@ class Images(Protocol):
     def batch(self, indices: np.ndarray, /) -> Batch: ...
 
 
-@torch.no_grad()
 def features(
     encode: Callable[[Tensor], Tensor],
     dataset: Images,
@@ -62,29 +63,71 @@ def features(
         >>> features(lambda view: view.mean(dim=(2, 3)), Grey(), lambda images, sizes: images / 1).shape
         torch.Size([3, 1])
     """
-    n = len(dataset)
-    if n == 0:
-        raise UsageError("there are no images to encode", where="dataset")
-    device = torch.device(device)
+    settings = {"batch": batch, "device": device, "dtype": dtype, "progress": progress}
     rows: Tensor | None = None
-    for indices in blocks(dataset, batch):
-        part = dataset.batch(indices)
-        view = transform(part.inputs, part.sizes).to(device, non_blocking=True)
-        with evaluation_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            output = encode(view)
-        if output.ndim != 2 or len(output) != len(indices):
-            raise UsageError(
-                f"encode gave {list(output.shape)} for {len(indices)} images",
-                where="encode",
-                mend="it must give one vector an image, for example lambda view: pooled(encoder(view))",
-            )
+    done = 0
+    for part in parts(encode, dataset, transform, **settings):
         if rows is None:
-            rows = torch.empty(n, output.shape[1], dtype=torch.float32)
-        rows[indices] = output.float().cpu()
-        if progress is not None:
-            progress(int(indices[-1]) + 1, n)
+            rows = torch.empty(len(dataset), part.shape[1], dtype=torch.float32)
+        rows[done : done + len(part)] = part
+        done += len(part)
     assert rows is not None
     return rows
+
+
+@torch.no_grad()
+def parts(
+    encode: Callable[[Tensor], Tensor],
+    dataset: Images,
+    transform: Callable[[Tensor, Tensor], Tensor],
+    *,
+    done: int = 0,
+    batch: int = 256,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    progress: Callable[[int, int], None] | None = None,
+) -> Generator[Tensor]:
+    """The rows of `features`, a part at a time; the next images are read and made views of meanwhile.
+
+    Args:
+        encode: As in `features`, and so are all others.
+        dataset: Images.
+        transform: Images and sizes -> view.
+        done: Images at the beginning that are left out, as many as in some number of parts.
+        batch: Images at once.
+        device: Where transform and encoder run.
+        dtype: Precision of autocast.
+        progress: Called after each part.
+
+    Raises:
+        UsageError: As `features`.
+    """
+    n, device = len(dataset), torch.device(device)
+    if n == 0:
+        raise UsageError("there are no images to encode", where="dataset")
+    places = [indices for indices in blocks(dataset, batch) if indices[0] >= done]
+    there = made_on(transform, device)
+
+    @torch.no_grad()  # it is each thread's own
+    def view(number: int) -> Tensor:
+        part = dataset.batch(places[number])
+        part = sent(part, device) if there else part
+        return transform(part.inputs, part.sizes)
+
+    with Ahead(view, total=len(places), device=device) as ahead:
+        for number, indices in enumerate(places):
+            given = ahead(number).to(device, non_blocking=True)
+            with evaluation_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+                output = encode(given)
+            if output.ndim != 2 or len(output) != len(indices):
+                raise UsageError(
+                    f"encode gave {list(output.shape)} for {len(indices)} images",
+                    where="encode",
+                    mend="it must give one vector an image, for example lambda view: pooled(encoder(view))",
+                )
+            yield output.float().cpu()
+            if progress is not None:
+                progress(int(indices[-1]) + 1, n)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ ROWS, COLUMNS = 1024, 16384
 def nearest(queries: Tensor, bank: Tensor, k: int, *, exclude_self: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
     """The k most similar rows of `bank` for each query by cosine, best first, exact; at most ROWS queries at a time.
 
-    Memory is that of one tile, not of N x M similarities.
+    Memory is that of one tile, not of N x M similarities; `queries` and `bank` may be mapped from the disk.
 
     Args:
         queries: `[N, D]`.
@@ -30,12 +30,11 @@ def nearest(queries: Tensor, bank: Tensor, k: int, *, exclude_self: bool = False
     Yields:
         Cosines float32 and indices int64 into `bank`, both `[rows, k]`, part after part in the order of the queries.
     """
-    bank = unit(bank)
     for top in range(0, len(queries), ROWS):
         part = unit(queries[top : top + ROWS])
         scores, indices = part.new_empty(len(part), 0), torch.empty(len(part), 0, dtype=torch.int64, device=part.device)
         for left in range(0, len(bank), COLUMNS):
-            tile = part @ bank[left : left + COLUMNS].T
+            tile = part @ unit(bank[left : left + COLUMNS]).T  # a few percent of the product, and no second bank
             if exclude_self:
                 tile.diagonal(top - left).fill_(-torch.inf)
             best, at = tile.topk(min(k, tile.shape[1]), dim=1)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
+from ..console import counting
 from ..data import Dataset
-from ..evaluation import thumbnail, write_embeddings
-from .encoder import load_encoder
+from ..evaluation import stored_features, thumbnail, write_embeddings
+from .encoder import Encoder, load_encoder
 
 
 def embed(
     run: str | Path, data: str | Path, *, out: str | Path, device: str = "auto", say: Callable[[str], None] = print
 ) -> Path:
     """Writes one row an image: id, path, label, thumbnail, position on a map, nearest neighbours, vector, status.
+
+    Memory does not grow with the vectors: they wait in the folder `OUT.part`, from which the same call goes on where
+    this one was stopped.
 
     Args:
         run: Run folder.
@@ -27,26 +31,41 @@ def embed(
     Returns:
         The file.
     """
-    encoder = load_encoder(run, device=device)
+    encoder, path = load_encoder(run, device=device), Path(out)
     dataset = encoder.load(data)
-    vectors = encoder(dataset)
     unreadable = len(dataset.bad)
     ids = [*dataset.ids.tolist(), *range(len(dataset), len(dataset) + unreadable)]
-    write_embeddings(
-        Path(out),
-        torch.cat([vectors, vectors.new_zeros(unreadable, vectors.shape[1])]),
-        names=[*dataset.names, *(name for name, _ in dataset.bad)],
-        ids=ids,
-        status=["ok"] * len(dataset) + [reason for _, reason in dataset.bad],
-        labels=None if dataset.labels is None else [*dataset.labels.tolist(), *[-1] * unreadable],
-        classes=dataset.classes,
-        thumbnails=None if dataset.kind != "images" else lambda row: _small(dataset, row),
-    )
-    say(
-        f"wrote {out}: {len(dataset):,} vectors of {vectors.shape[1]}"
-        + (f", {unreadable} unreadable" if unreadable else "")
-    )
-    return Path(out)
+    with stored_features(
+        encoder.vectors,
+        dataset,
+        encoder.transform,
+        path.with_name(path.name + ".part"),
+        key=_key(encoder, dataset),
+        more=unreadable,
+        device=encoder.device.device,
+        progress=counting("embedded", say),
+    ) as vectors:
+        write_embeddings(
+            path,
+            vectors,
+            names=[*dataset.names, *(name for name, _ in dataset.bad)],
+            ids=ids,
+            status=["ok"] * len(dataset) + [reason for _, reason in dataset.bad],
+            labels=None if dataset.labels is None else [*dataset.labels.tolist(), *[-1] * unreadable],
+            classes=dataset.classes,
+            thumbnails=None if dataset.kind != "images" else lambda row: _small(dataset, row),
+        )
+        told = f", {unreadable} unreadable" if unreadable else ""
+        say(f"wrote {out}: {len(dataset):,} vectors of {vectors.shape[1]}{told}")
+    return path
+
+
+def _key(encoder: Encoder, dataset: Dataset) -> str:
+    """Hash of all that the vectors depend on."""
+    transform = json.dumps(encoder.transform.to_dict(), sort_keys=True)
+    told = hashlib.blake2b(f"{encoder.device} {dataset.fingerprint} {transform}".encode(), digest_size=16)
+    told.update((encoder.run / "encoder.safetensors").read_bytes())
+    return told.hexdigest()
 
 
 def _small(dataset: Dataset, row: int) -> bytes | None:
