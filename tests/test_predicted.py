@@ -161,7 +161,7 @@ def test_weight_decay_goes_from_one_value_to_another() -> None:
     loop.plan = replace(loop.plan, weight_decay=(0.04, 0.4))
     assert loop.plan.decay(0) == pytest.approx(0.04) and loop.plan.decay(loop.plan.total) == pytest.approx(0.4)
     assert loop.plan.decay(loop.plan.total // 2) == pytest.approx(0.22)
-    loop.step(3, loop.batch(3))
+    loop.step(3, (loop.batch(3), None))
     for group in loop.optimizer.param_groups:
         assert group["weight_decay"] == (loop.plan.decay(3) if group["decayed"] else 0.0)
 
