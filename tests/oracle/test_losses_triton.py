@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import pytest
 import torch
-
-os.environ.setdefault("TRITON_INTERPRET", "1")  # read where a kernel is defined
 
 from nearfar import similarity
 from nearfar.losses import infonce, triton_infonce

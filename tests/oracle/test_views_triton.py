@@ -16,8 +16,6 @@ import pytest
 import torch
 from torch import Tensor
 
-os.environ.setdefault("TRITON_INTERPRET", "1")  # read where a kernel is defined
-
 from nearfar.views import View, render, triton_render
 from nearfar.views.draw import ORDERS, Draw, plain
 from nearfar.views.view import _wanted_on
