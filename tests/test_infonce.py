@@ -100,6 +100,24 @@ def test_value_and_gradient_equal_the_dense_twin(monkeypatch, side, shape, name,
     _assert_same(pairs, part, temperature=0.3, positives=positives, denominator=denominator)
 
 
+@pytest.mark.parametrize(("n", "m", "episodes"), [(83, 3, 1), (3, 83, 1), (2, 5, 25)])
+@pytest.mark.parametrize(("positives", "denominator"), RULES)
+def test_few_pairs_in_a_long_shape_are_not_taken_for_one_tile(monkeypatch, n, m, episodes, positives, denominator):
+    monkeypatch.setattr(tiles, "TILE", 8)  # 16 x 16 scores would be one tile; 83 rows are several
+    shape = (episodes,) if episodes > 1 else ()
+    anchor, other = (torch.randn(*shape, size, 5, dtype=torch.float64, requires_grad=True) for size in (n, m))
+    keys = (torch.arange(size).expand(*shape, size) % 3 for size in (n, m))
+    pairs = Pairs(anchor, other, *keys, gather=False)
+    _assert_same(pairs, similarity.cosine, temperature=0.3, positives=positives, denominator=denominator)
+
+
+@pytest.mark.parametrize("number", [2**24, 2**40, -(2**62)])
+def test_keys_that_floating_point_does_not_hold(number):
+    x, key = torch.randn(8, 5, requires_grad=True), torch.arange(4).repeat(2) + number
+    slots = torch.arange(8) + number
+    _assert_same(Pairs(x, x, key, key, anchor_slot=slots, other_slot=slots), similarity.cosine, 2e-6, temperature=0.5)
+
+
 @pytest.mark.parametrize("temperature", [0.01, 0.05, 0.1, 0.5, 1.0])
 @pytest.mark.parametrize("shape", ["symmetric", "positive_and_keys"])
 @pytest.mark.parametrize(("positives", "denominator"), RULES)

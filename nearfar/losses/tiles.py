@@ -54,9 +54,7 @@ class Tile:
     dots: Tensor  # before the curve; where there is none, the scores
     positive: Tensor | None  # 1 or 0, of the dtype of the scores: products with it cost less than masking
     kept: Tensor | None  # the same: 0 where equal slots leave a pair out
-    spare: tuple[
-        Tensor, ...
-    ]  # three, as large as the scores: new memory for each tile took as long as its dot products
+    spare: tuple[Tensor, ...]  # three more: new memory for each tile took as long as its dot products
 
     @property
     def left_out(self) -> Tensor | None:
@@ -125,15 +123,15 @@ def tiles(rows: Side, columns: Side, score: Score, *, triangle: bool = False) ->
 
 def fits_a_tile(rows: Side, columns: Side) -> bool:
     """Whether there is a single tile, which may be kept from one pass to the next."""
-    (episodes, n, _), m = rows.vectors.shape, columns.vectors.shape[1]
-    return 0 < episodes * n * m <= _side(rows, columns) ** 2
+    (episodes, n, _), m, side = rows.vectors.shape, columns.vectors.shape[1], _side(rows, columns)
+    return n <= side and 0 < episodes * n * m <= side**2
 
 
 def _side(rows: Side, columns: Side) -> int:
     if rows.vectors.device.type != "cpu":
         return TILE_ACCELERATOR
-    (episodes, n, _), m = rows.vectors.shape, columns.vectors.shape[1]
-    return TILE if episodes * n * m > (2 * TILE) ** 2 else max(n, m)  # a kept tile's products are computed once
+    (episodes, n, _), m, alone = rows.vectors.shape, columns.vectors.shape[1], 2 * TILE
+    return TILE if episodes * n * m > alone**2 else alone  # the products of a tile that is kept are computed once
 
 
 def own_tile(anchors: Tensor, positive: Tensor, score: Score) -> Tile:
@@ -192,7 +190,8 @@ def _numbers(row: Tensor | None, column: Tensor | None, like: Tensor) -> tuple[T
     if row is None or column is None or like.device.type != "cpu":
         return None if row is None or column is None else (row, column)
     both = torch.cat([column, row], dim=1)
-    if int(both.abs().max()) >= 1 / torch.finfo(like.dtype).eps:
+    least, most = both.aminmax()
+    if max(-int(least), int(most)) >= 1 / torch.finfo(like.dtype).eps:
         both = both.unique(return_inverse=True)[1]
     columns, rows = both.to(like.dtype).split([column.shape[1], row.shape[1]], dim=1)
     return rows, columns
