@@ -78,7 +78,7 @@ class Statistics:
 
     Args:
         like: Anchors `[E, N, D]`.
-        shift: Subtracted from all scores, where fp32 bears that; None: running maxima.
+        shift: 0 where fp32 bears `exp(score)` of all scores as they are; None: running maxima.
     """
 
     def __init__(self, like: Tensor, shift: float | None) -> None:
