@@ -1,8 +1,11 @@
-"""Methods side by side on CIFAR-10: as many epochs for each, kNN and linear accuracy on the test images, one JSON.
+"""Methods side by side on CIFAR-10: kNN and linear accuracy on the test images, one JSON.
 
-python -m benchmarks.cifar10_methods --epochs 10 --seeds 0 1 2 --threads 1
+python -m benchmarks.cifar10_methods --epochs 5 --seeds 0 --threads 1
+python -m benchmarks.cifar10_methods --minutes 12 --seeds 0 --threads 1
 
-A run that is finished is not trained again, so rows can be trained side by side with --rows --train-only.
+The first gives every method that compares whole images as many epochs. The second gives those that compare parts of
+images (CPC, AMDIM, YADIM) or colours (CMC), and SimCLR beside them, about as much time of a processor core: one takes
+fourteen times as long for an image as another. A run that is finished is not trained again, so rows can be trained side by side with --rows --train-only.
 """
 
 from __future__ import annotations
@@ -61,9 +64,20 @@ ROWS: dict[str, dict[str, Any]] = {
 """Settings of each row. Labels are read in training by supcon alone. Those of SwAV and DINO are the second ones: with
 four crops of 16 px besides (SwAV: SGD and 300 prototypes, DINO: AdamW, 4096, no batch norm in the head) neither learned
 anything in five epochs. None of the others was tried otherwise."""
+PACE = {
+    "simclr": 757,
+    "cmc": 650,
+    "simclr, AMDIM's encoder": 175,
+    "yadim": 177,
+    "amdim": 104,
+    "cpc": 70,
+    "cpc_v2": 53,
+}
+"""Images a second of a core of the machine in the record; what `--minutes` turns into epochs."""
 HELD = 0.04
+IMAGES = 48_000
 PROTOCOL = (
-    "The same number of passes over 48,000 images for each row, measured once after the last step, on pooled encoder "
+    "epochs of each run: passes over 48,000 images; measured once after the last step, on pooled encoder "
     "features of centre crops (of CMC both networks' side by side): all 50,000 training images vote or are learned "
     "from, 10,000 test images are asked for. curve: what the run's monitors saw, knn there of the 2,000 images that "
     "are not trained on. The images are JPEG copies of quality 95."
@@ -74,39 +88,51 @@ CURVE = ("epoch", "loss", "chance", "std", "rank", "uniformity", "alignment", "k
 def main() -> None:
     """Trains each row for each seed, unless it is there, and measures it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=5, help="of every row")
+    parser.add_argument("--minutes", type=float, help="in place of epochs: of a core, for every row; 1 epoch at least")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=list(ROWS), metavar="ROW")
+    parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), metavar="ROW")
     parser.add_argument("--train-only", action="store_true")
     parser.add_argument("--work", type=Path, default=Path("runs/cifar10_methods"))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "cifar10_methods.json")
+    parser.add_argument("--out", type=Path, help="the record")
     asked = parser.parse_args()
     confine(asked.threads)
-    runs = {(row, seed): trained(row, seed, asked) for row in asked.rows for seed in asked.seeds}
+    rows = asked.rows or (tuple(PACE) if asked.minutes else [row for row in ROWS if row == "simclr" or row not in PACE])
+    runs = {(row, seed): trained(row, seed, asked) for row in rows for seed in asked.seeds}
     if asked.train_only:
         return
-    options = f"--epochs {asked.epochs} --seeds {' '.join(map(str, asked.seeds))} --threads {asked.threads}"
+    budget = f"--minutes {asked.minutes:g}" if asked.minutes else f"--epochs {asked.epochs}"
+    options = f"{budget} --seeds {' '.join(map(str, asked.seeds))} --threads {asked.threads}"
+    name = "cifar10_parts.json" if asked.minutes else "cifar10_methods.json"
     write_json(
-        asked.out,
+        asked.out or Path(__file__).parent / "results" / name,
         {
             "command": f"python -m benchmarks.cifar10_methods {options}",
             "commit": commit(),
             "machine": {"cpu": cpu(), "cores_used": asked.threads, "system": platform.platform(terse=True)},
             "versions": {"python": platform.python_version()} | {p: installed(p) for p in PACKAGES if installed(p)},
             "protocol": PROTOCOL,
-            "rows": {row: ROWS[row] for row in asked.rows},
-            "runs": [measured(row, seed, run, asked.work / "scores.json") for (row, seed), run in runs.items()],
+            "rows": {row: ROWS[row] for row in rows},
+            "runs": [
+                {"row": row, "seed": seed, "epochs": epochs(row, asked)} | measured(run, asked.work / "scores.json")
+                for (row, seed), run in runs.items()
+            ],
         },
     )
 
 
+def epochs(row: str, asked: argparse.Namespace) -> int:
+    """As many as were asked for, or as fit into the minutes, to the nearest."""
+    return max(1, round(60 * asked.minutes * PACE[row] / IMAGES)) if asked.minutes else asked.epochs
+
+
 def trained(row: str, seed: int, asked: argparse.Namespace) -> Path:
     """The run of a row and a seed: `nf.train` without its report, which would measure on other images once more."""
-    out = asked.work / f"{row.replace(', ', '-').replace(' ', '-')}_{asked.epochs}_seed{seed}"
+    out = asked.work / f"{row.replace(', ', '-').replace(' ', '-')}_{epochs(row, asked)}_seed{seed}"
     if (out / "encoder.safetensors").exists():
         return out
-    given = {"size": 32, "hold_out": HELD, "epochs": asked.epochs, "seed": seed, "threads": asked.threads}
+    given = {"size": 32, "hold_out": HELD, "epochs": epochs(row, asked), "seed": seed, "threads": asked.threads}
     settings, line = check(given | ROWS[row], None), Line(total=0)
     job = prepare(TRAIN, settings, choose(settings.device, settings.precision), line.say)
     with Run.open_or_create(out, **job.identity(TRAIN), free=FREE, say=line.say) as run:
@@ -114,7 +140,7 @@ def trained(row: str, seed: int, asked: argparse.Namespace) -> Path:
     return out
 
 
-def measured(row: str, seed: int, run: Path, known: Path) -> dict[str, Any]:
+def measured(run: Path, known: Path) -> dict[str, Any]:
     """Accuracies of the trained encoder and of the same before training; `known` keeps what was measured."""
     encoder = nf.load_encoder(run)
     learn, ask = encoder.load(TRAIN, labels=True), encoder.load(TEST, labels=True)
@@ -132,7 +158,7 @@ def measured(row: str, seed: int, run: Path, known: Path) -> dict[str, Any]:
         return json.loads(known.read_text())[weights.hexdigest()]
 
     both = {"trained": scores(encoder), "untrained": scores(encoder.untrained())}
-    return {"row": row, "seed": seed, "wall_seconds": wall_seconds(run), **both, "curve": curve(run)}
+    return {"wall_seconds": wall_seconds(run), **both, "curve": curve(run)}
 
 
 def curve(run: Path) -> dict[str, list[float | None]]:

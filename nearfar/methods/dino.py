@@ -25,7 +25,7 @@ def dino(
     channels: int = 3,
     crops: int | None = None,
     small: int | None = None,
-    least: float = 0.4,
+    least: float | None = None,
     hidden: int = 2048,
     width: int = 256,
     norm: bool = False,
@@ -49,8 +49,8 @@ def dino(
         crops: Number of small views. None: 8, below 64 px 4.
         small: Their side, pixels. None: 96 for 224, in that proportion; about half of `size` below
             64 px.
-        least: Smallest share of the image's area in a large crop, and largest in a small one; the paper's for a
-            ResNet-50 is 0.14.
+        least: Smallest share of the image's area in a large crop, and largest in a small one. None: 0.4, the paper's
+            for a ViT (0.14 for a ResNet-50), without small views 0.08.
         hidden: Width of the two hidden layers of the head.
         width: Width of the embedding.
         norm: Batch norm before each GELU of the head; without it the embeddings of very small convolutional networks
@@ -76,6 +76,8 @@ def dino(
     """
     net = encoders.build(encoder, channels=channels, size=size)
     number = (4 if size < 64 else 8) if crops is None else crops
+    if least is None:
+        least = 0.4 if number else 0.08
     return Method(
         views=multi_crop(
             size,

@@ -47,7 +47,7 @@ def swav(
         small: Their side, pixels. None: 96 for 224, in that proportion; about half of `size` below
             64 px.
         least: Smallest share of the image's area in a large crop, and largest in a small one. None: 0.14, below 64 px
-            0.4; the paper's for `crops=0` is 0.08.
+            0.4, without small views 0.08.
         hidden: Width of the hidden layer of the head.
         width: Width of the embedding.
         prototypes: Number of prototypes; about ten for each class one may expect.
@@ -72,9 +72,10 @@ def swav(
     """
     net, tiny = encoders.build(encoder, channels=channels, size=size), size < 64
     number = (4 if tiny else 6) if crops is None else crops
-    share = (0.4 if tiny else 0.14) if least is None else least
+    if least is None:
+        least = (0.4 if tiny else 0.14) if number else 0.08
     return Method(
-        views=multi_crop(size, crops=number, small=small, multiple=getattr(net, "patch", 1), least=share),
+        views=multi_crop(size, crops=number, small=small, multiple=getattr(net, "patch", 1), least=least),
         encoder=net,
         extract=Extract(
             head=extract.mlp(net.width, hidden, width, norm=True),
