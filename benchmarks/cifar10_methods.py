@@ -5,7 +5,8 @@ python -m benchmarks.cifar10_methods --minutes 12 --seeds 0 --threads 1
 
 The first gives every method that compares whole images as many epochs. The second gives those that compare parts of
 images (CPC, AMDIM, YADIM) or colours (CMC), and SimCLR beside them, about as much time of a processor core: one takes
-fourteen times as long for an image as another. A run that is finished is not trained again, so rows can be trained side by side with --rows --train-only.
+fourteen times as long for an image as another. A run that is finished is not trained again, so rows can be trained side
+by side with --rows --train-only.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "simsiam": {"method": "simsiam", "layers": 2, "width": 512, "bottleneck": 128, **SMALL},
     "barlow_twins": {"method": "barlow_twins", "hidden": "512,512", "width": 512, **ADAM, "encoder": "small"},
     "vicreg": {"method": "vicreg", "hidden": "512,512", "width": 512, **ADAM, "encoder": "small"},
-    "swav": {"method": "swav", "prototypes": 500, "crops": 0, **WIDE, **ADAM, "encoder": "small"},
+    "swav": {"method": "swav", "prototypes": 500, "crops": 0, "least": 0.08, **WIDE, **ADAM, "encoder": "small"},
     "dino": {"method": "dino", "prototypes": 2048, "crops": 0, "norm": True, "decay": 0.99, **WIDE, **SMALL},
     "mae": {"method": "mae"},
     "supcon, with labels": {"method": "supcon", "hidden": "512", **SMALL},
