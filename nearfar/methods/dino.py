@@ -63,7 +63,8 @@ def dino(
         centre: Share of the old centre that stays in a step, in [0, 1].
         freeze: Share of the run in which the prototypes stay as they are: one of 100 epochs.
 
-    For 32 px: `encoder="resnet18", norm=True, prototypes=4096, decay=0.99`. The paper's optimiser is the default:
+    For 32 px: `encoder="resnet18", norm=True, prototypes=4096, decay=0.99`, for runs of some thousand steps
+    `target_temperature=0.04, crops=0` besides. The paper's optimiser is the default:
     `--optimizer adamw --lr 0.0005 --clip 3 --weight-decay 0.04 --final-decay 0.4`.
     Differs from the paper: views are resampled bilinearly; the learning rate ends at 0; the prototypes' length is
     under weight decay, which changes no cosine, also while they are frozen.

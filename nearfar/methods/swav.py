@@ -58,7 +58,8 @@ def swav(
         wait: Share of the run before the queue is used: 15 of 200 epochs.
         freeze: Share of the run in which the prototypes stay as they are: one of 400 epochs.
 
-    For 32 px: `encoder="resnet18", prototypes=300`. The paper's optimiser is LARS with momentum, `--optimizer lars`,
+    For 32 px: `encoder="resnet18", prototypes=300`; for runs of some thousand steps `prototypes=100, epsilon=0.03,
+    crops=0`, sharper codes of fewer prototypes. The paper's optimiser is LARS with momentum, `--optimizer lars`,
     `--lr 0.3 --weight-decay 1e-6` for batches of 4096, `--lr 0.6` for 256.
     Differs from the paper: no bias before a batch norm; the gradient of a prototype has no part along it, which its
     renewed length of 1 would take back; the queue is filled from the first step on, and shared by all processes; LARS
