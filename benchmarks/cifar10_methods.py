@@ -70,7 +70,7 @@ small crops besides, or crops of at least 0.4 neither left the untrained encoder
 others was tried otherwise."""
 PACE = {
     "simclr": 757,
-    "cmc": 650,
+    "cmc": 295,
     "simclr, AMDIM's encoder": 175,
     "yadim": 177,
     "amdim": 104,

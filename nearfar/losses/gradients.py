@@ -53,7 +53,7 @@ def add_symmetric_gradients(
     *,
     numbers: Tensor,
     column_numbers: Tensor,
-    shift: float | None,
+    bounded: bool,
     kept: list[Tile],
     into_rows: Tensor | None = None,
     into_scores: Tensor | None = None,
@@ -61,9 +61,9 @@ def add_symmetric_gradients(
     """As `add_gradients`, where both sides are the same embeddings with symmetric scores: both roles at once.
 
     `columns` are all embeddings, `rows` those of this process; where they are the same object half the tiles do.
-    `shift`: as in `Statistics`; `kept`: the tiles, where they were kept: a single one, or none.
+    `bounded`: as in `Statistics`; `kept`: the tiles, where they were kept: a single one, or none.
     """
-    triangle, once = columns is rows, shift is not None and one_exponential(rule)
+    triangle, once = columns is rows, bounded and one_exponential(rule)
     for tile in kept or tiles(rows, columns, score, triangle=triangle):
         mirrored = triangle and tile.rows != tile.columns
         if once:

@@ -95,7 +95,7 @@ def infonce(
     plan = _Plan(
         rule=rule,
         score=Score(degrees, similarity.curve),
-        shift=0.0 if _bounded(similarity.bound, degrees) else None,
+        bounded=_bounded(similarity.bound, degrees),
         anchor_numbers=(_episodes(pairs.anchor_key, 1), _episodes(pairs.anchor_slot, 1)),
         other_numbers=(_episodes(pairs.other_key, 1), _episodes(pairs.other_slot, 1)),
         gather=across,
@@ -110,7 +110,7 @@ def infonce(
 class _Plan:
     rule: Rule
     score: Score
-    shift: float | None
+    bounded: bool
     anchor_numbers: tuple[Tensor | None, Tensor | None]  # keys and slots, [E, N]
     other_numbers: tuple[Tensor | None, Tensor | None]
     gather: bool
@@ -119,8 +119,7 @@ class _Plan:
     @property
     def simple(self) -> bool:
         """Whether the gradients of anchors alone can be collected with the statistics; see `Pull`."""
-        bounded = self.shift is not None and self.score.curve is None
-        return self.gradients and bounded and one_exponential(self.rule)
+        return self.gradients and self.bounded and self.score.curve is None and one_exponential(self.rule)
 
 
 class _InfoNCE(torch.autograd.Function):
@@ -142,7 +141,7 @@ class _InfoNCE(torch.autograd.Function):
             for tile in kept or tiles(rows, columns, plan.score, triangle=triangle):
                 yield tile, triangle and tile.rows != tile.columns
 
-        statistics, pull = Statistics(anchor, plan.shift), None
+        statistics, pull = Statistics(anchor, bounded=plan.bounded), None
         for tile, _ in own:
             statistics.add(tile)
         if kernels:
@@ -197,10 +196,10 @@ def _add_all(
     """
     settings = (plan.score, plan.rule)
     anchors, others, positives, scores = into
-    one_sided, symmetric = add_gradients, partial(add_symmetric_gradients, shift=plan.shift, kept=kept)
+    one_sided, symmetric = add_gradients, partial(add_symmetric_gradients, bounded=plan.bounded, kept=kept)
     if triton_infonce.fits(rows.vectors, *settings):
-        one_sided = partial(triton_infonce.add_gradients, shift=plan.shift)
-        symmetric = partial(triton_infonce.add_symmetric_gradients, shift=plan.shift)
+        one_sided = partial(triton_infonce.add_gradients, bounded=plan.bounded)
+        symmetric = partial(triton_infonce.add_symmetric_gradients, bounded=plan.bounded)
     if local is rows:
         everyone = numbers if columns is rows else _gathered_rows(numbers)
         symmetric(

@@ -52,12 +52,12 @@ class LogSum:
 
     Args:
         like: A tensor of the dtype and device wanted, `[E, N, ...]`.
-        shift: Subtracted from every score before the exponential; None: the running maximum of the row.
+        bounded: Whether scores are summed as they are; otherwise less the running maximum of the row.
     """
 
-    def __init__(self, like: Tensor, shift: float | None) -> None:
+    def __init__(self, like: Tensor, *, bounded: bool) -> None:
         lowest = torch.finfo(like.dtype).min
-        self.peak = like.new_full(like.shape[:2], lowest if shift is None else shift)
+        self.peak = like.new_full(like.shape[:2], 0.0 if bounded else lowest)
         self.sum = like.new_zeros(like.shape[:2])
 
     def add(self, rows: Index, scores: Tensor, without: Tensor | None) -> None:
@@ -78,12 +78,12 @@ class Statistics:
 
     Args:
         like: Anchors `[E, N, D]`.
-        shift: 0 where fp32 bears `exp(score)` of all scores as they are; None: running maxima.
+        bounded: Whether fp32 bears `exp(score)` of all scores as they are; otherwise maxima run along.
     """
 
-    def __init__(self, like: Tensor, shift: float | None) -> None:
-        self.shift = shift
-        self.positives, self.negatives = LogSum(like, shift), LogSum(like, shift)
+    def __init__(self, like: Tensor, *, bounded: bool) -> None:
+        self.bounded = bounded
+        self.positives, self.negatives = LogSum(like, bounded=bounded), LogSum(like, bounded=bounded)
         self.count, self.score = like.new_zeros(like.shape[:2]), like.new_zeros(like.shape[:2])
 
     def add(self, tile: Tile, *, mirrored: bool = False) -> None:
@@ -94,7 +94,7 @@ class Statistics:
             for at, axis in ends:
                 self.count[at] += tile.positive.sum(axis)
                 self.score[at] += pulled.sum(axis)
-        if self.shift is not None:
+        if self.bounded:
             self._add_shares(tile, ends)
             return
         for part in (tile, tile.turned()) if mirrored else (tile,):
@@ -145,7 +145,7 @@ def row_statistics(found: Statistics, rule: Rule, *, visit: Callable[[], Iterabl
 
 def _own_and_negatives(visit: Iterable[Visit], ln: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
     """Loss and level (-log A) of each row; a pass of its own: each positive is weighed against all negatives."""
-    loss, reciprocals = torch.zeros_like(ln), LogSum(ln, None)
+    loss, reciprocals = torch.zeros_like(ln), LogSum(ln, bounded=False)
     for whole, mirrored in visit:
         for tile in (whole, whole.turned()) if mirrored else (whole,):
             if tile.positive is not None:

@@ -69,15 +69,15 @@ def add_statistics(found: Statistics, rows: Side, columns: Side, score: Score) -
         triton_kernels.statistics,
         (plan.blocks * episodes, plan.runs),
         *(left, right, *keys, *slots, into, n, m, width, plan.run),
-        *(LOG2E / score.temperature, (found.shift or 0.0) * LOG2E),
-        SHIFTED=found.shift is not None,
+        LOG2E / score.temperature,
+        BOUNDED=found.bounded,
         **plan.constants,
     )
     count, pulled, near, pull, far, push = into.unbind()
     found.count += count.sum(0)
     found.score += pulled.sum(0)
-    _merge(found.positives, near, pull, found.shift)
-    _merge(found.negatives, far, push, found.shift)
+    _merge(found.positives, near, pull, found.bounded)
+    _merge(found.negatives, far, push, found.bounded)
 
 
 def add_gradients(
@@ -87,18 +87,18 @@ def add_gradients(
     rule: Rule,
     *,
     numbers: Tensor,
-    shift: float | None,
+    bounded: bool,
     into_rows: Tensor | None = None,
     into_columns: Tensor | None = None,
     into_scores: Tensor | None = None,
 ) -> None:
-    """As `gradients.add_gradients`; `shift` is that of the statistics."""
-    factors = _factors(numbers, rule, shift)
+    """As `gradients.add_gradients`; `bounded` is that of the statistics."""
+    factors = _factors(numbers, rule, bounded)
     if into_rows is not None or into_columns is None:
-        _add(rows, columns, factors, None, score, rule, shift, into=into_rows, into_scores=into_scores)
+        _add(rows, columns, factors, None, score, rule, bounded, into=into_rows, into_scores=into_scores)
         into_scores = None
     if into_columns is not None:
-        _add(columns, rows, None, factors, score, rule, shift, into=into_columns, into_scores=into_scores)
+        _add(columns, rows, None, factors, score, rule, bounded, into=into_columns, into_scores=into_scores)
 
 
 def add_symmetric_gradients(
@@ -109,13 +109,13 @@ def add_symmetric_gradients(
     *,
     numbers: Tensor,
     column_numbers: Tensor,
-    shift: float | None,
+    bounded: bool,
     into_rows: Tensor | None = None,
     into_scores: Tensor | None = None,
 ) -> None:
-    """As `gradients.add_symmetric_gradients`; `shift` is that of the statistics."""
-    mine, theirs = (_factors(x, rule, shift) for x in (numbers, column_numbers))
-    _add(rows, columns, mine, theirs, score, rule, shift, into=into_rows, into_scores=into_scores)
+    """As `gradients.add_symmetric_gradients`; `bounded` is that of the statistics."""
+    mine, theirs = (_factors(x, rule, bounded) for x in (numbers, column_numbers))
+    _add(rows, columns, mine, theirs, score, rule, bounded, into=into_rows, into_scores=into_scores)
 
 
 def _add(
@@ -125,7 +125,7 @@ def _add(
     visited_factors: Tensor | None,
     score: Score,
     rule: Rule,
-    shift: float | None,
+    bounded: bool,
     *,
     into: Tensor | None,
     into_scores: Tensor | None,
@@ -144,8 +144,8 @@ def _add(
         triton_kernels.gradients,
         (plan.blocks * episodes, plan.runs, plan.constants["PARTS"]),
         *(left, right, *keys, *slots, owner_factors, visited_factors, sums, told, n, m, width, plan.run),
-        *(LOG2E / score.temperature, (shift or 0.0) * LOG2E),
-        SHIFTED=shift is not None,
+        LOG2E / score.temperature,
+        BOUNDED=bounded,
         LOG_SUM=rule.positives == "log_sum",
         NEGATIVES=rule.denominator == "negatives",
         **plan.constants,
@@ -158,12 +158,12 @@ def _add(
         into_scores += told.sum() * (share / score.temperature)
 
 
-def _factors(numbers: Tensor, rule: Rule, shift: float | None) -> Tensor:
+def _factors(numbers: Tensor, rule: Rule, bounded: bool) -> Tensor:
     """`Rows.numbers` as the kernel wants them, `[2, E, N]`: for the push on negatives and the pull on positives."""
     level, lp, _, inverse = numbers.unbind(-1)
     log_sum = rule.positives == "log_sum"
-    if shift is not None:  # bounded scores: neither factor is above exp(2 bound)
-        return torch.stack([(shift - level).exp(), (shift - lp).exp() if log_sum else inverse])
+    if bounded:  # bounded scores: neither factor is above exp(2 bound)
+        return torch.stack([(-level).exp(), (-lp).exp() if log_sum else inverse])
     return torch.stack([level * LOG2E, lp * LOG2E if log_sum else inverse])
 
 
@@ -223,9 +223,9 @@ def _both(mine: Tensor | None, theirs: Tensor | None) -> tuple[Tensor | None, ..
     return (None, None) if mine is None or theirs is None else (mine.contiguous(), theirs.contiguous())
 
 
-def _merge(found: LogSum, peak: Tensor, total: Tensor, shift: float | None) -> None:
+def _merge(found: LogSum, peak: Tensor, total: Tensor, bounded: bool) -> None:
     """Adds sums `[runs, E, N]` and their maxima to those found so far."""
-    if shift is not None:
+    if bounded:
         found.sum += total.sum(0)
         return
     top = torch.maximum(found.peak, peak.amax(0))

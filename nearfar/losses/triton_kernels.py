@@ -93,8 +93,7 @@ def statistics(
     width,
     run,
     scale,
-    shift,
-    SHIFTED: tl.constexpr,
+    BOUNDED: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -103,7 +102,7 @@ def statistics(
 ):
     """Of each row: number of positives, sum of their scores, maximum and sum over positives, and over negatives.
 
-    `into` is `[6, runs, episodes, n]`. `scale` and `shift` are to the base 2, results are natural.
+    `into` is `[6, runs, episodes, n]`. `scale` is to the base 2, results are natural.
     """
     blocks = tl.cdiv(n, ROWS)
     episode, first = (tl.program_id(0) // blocks).to(tl.int64), tl.program_id(1) * run
@@ -124,13 +123,13 @@ def statistics(
         if column_key is not None:
             count += tl.sum(tl.where(positive, 1.0, 0.0), 1)
             score += tl.sum(tl.where(positive, scores, 0.0), 1)
-            if SHIFTED:
-                pulled += tl.sum(tl.where(positive, tl.exp2(scores - shift), 0.0), 1)
+            if BOUNDED:
+                pulled += tl.sum(tl.where(positive, tl.exp2(scores), 0.0), 1)
             else:
                 near, pulled = _grown(near, pulled, scores, positive)
             usable = usable & (positive == 0)
-        if SHIFTED:
-            pushed += tl.sum(tl.where(usable, tl.exp2(scores - shift), 0.0), 1)
+        if BOUNDED:
+            pushed += tl.sum(tl.where(usable, tl.exp2(scores), 0.0), 1)
         else:
             far, pushed = _grown(far, pushed, scores, usable)
     one = (tl.num_programs(0) // blocks).to(tl.int64) * n
@@ -174,18 +173,17 @@ def _slopes(
     their_level,
     their_lowering,
     scale,
-    shift,
     OWN: tl.constexpr,
     VISITED: tl.constexpr,
     KEYS: tl.constexpr,
-    SHIFTED: tl.constexpr,
+    BOUNDED: tl.constexpr,
     LOG_SUM: tl.constexpr,
     NEGATIVES: tl.constexpr,
 ):
     """Slope of all losses at each score: as rows of the owner, as rows of the visited side, or the sum of both."""
     scores = dots * scale
-    if SHIFTED:  # one exponential serves both ends: their numbers are factors
-        share = tl.exp2(scores - shift)
+    if BOUNDED:  # one exponential serves both ends: their numbers are factors
+        share = tl.exp2(scores)
         push, pull = share * (level[:, None] + their_level[None, :]), lowering[:, None] + their_lowering[None, :]
         if LOG_SUM:
             pull = share * pull
@@ -219,8 +217,7 @@ def gradients(
     width,
     run,
     scale,
-    shift,
-    SHIFTED: tl.constexpr,
+    BOUNDED: tl.constexpr,
     LOG_SUM: tl.constexpr,
     NEGATIVES: tl.constexpr,
     ROWS: tl.constexpr,
@@ -261,11 +258,10 @@ def gradients(
             their_level,
             their_lowering,
             scale,
-            shift,
             owner_numbers is not None,
             visited_numbers is not None,
             visited_key is not None,
-            SHIFTED,
+            BOUNDED,
             LOG_SUM,
             NEGATIVES,
         )
