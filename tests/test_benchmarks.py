@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu
+from benchmarks import cifar10_methods, curves, gpu
 from benchmarks.speed import harness, picture
 from benchmarks.speed.fresh import MIB, growth, resident
 from benchmarks.speed.gpu_training import Curve
 from benchmarks.speed.harness import OURS, Row, Settings, Turn, compared, measure, measured, race
 from benchmarks.speed.on_gpu import Place
+from nearfar.encoders import ENCODERS
+from nearfar.tasks.build import check
 
 RECORD = {
     "topic": "losses",
@@ -160,3 +163,28 @@ def test_a_point_of_the_curve_says_the_seconds_of_training_alone(monkeypatch):
         curve.probe()
     assert [point["seconds"] for point in curve.points] == [2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0]
     assert [curve.reached(bar) for bar in (0.1, 0.3, 0.9)] == [2.0, 6.0, None]
+
+
+@pytest.mark.parametrize("row", cifar10_methods.ROWS)
+def test_every_row_of_the_comparison_of_methods_can_be_trained(row):
+    settings = check({"size": 32, "hold_out": cifar10_methods.HELD} | cifar10_methods.ROWS[row], None)
+    assert settings.encoder in ENCODERS and settings.method == cifar10_methods.ROWS[row]["method"]
+
+
+def test_minutes_become_epochs_by_the_pace_of_a_row():
+    asked = argparse.Namespace(minutes=12.0, epochs=5)
+    counts = {row: cifar10_methods.epochs(row, asked) for row in cifar10_methods.PACE}
+    assert counts["simclr"] == 11 and min(counts.values()) == 1  # 757 * 720 / 48,000 = 11.4; never no epoch
+    assert cifar10_methods.epochs("simclr", argparse.Namespace(minutes=None, epochs=5)) == 5
+
+
+def test_curves_are_drawn_for_every_run_of_the_first_seed(tmp_path, monkeypatch):
+    curve = {name: [0.1, 0.2] for name in cifar10_methods.CURVE} | {"knn": [None, 0.3]}
+    runs = [{"row": f"method {i}", "seed": i // 5, "curve": curve} for i in range(6)]
+    record = tmp_path / "record.json"
+    record.write_text(json.dumps({"runs": runs}))
+    monkeypatch.setattr("sys.argv", ["curves", "--record", str(record), "--out", str(tmp_path / "curves.png")])
+    drawn, draw = [], curves.draw
+    monkeypatch.setattr(curves, "draw", lambda panel, run: drawn.append(run["row"]) or draw(panel, run))
+    curves.main()
+    assert drawn == [f"method {i}" for i in range(5)] and (tmp_path / "curves.png").stat().st_size > 10_000
