@@ -81,10 +81,10 @@ PACE = {
 HELD = 0.04
 IMAGES = 48_000
 PROTOCOL = (
-    "epochs of each run: passes over 48,000 images; measured once after the last step, on pooled encoder "
-    "features of centre crops (of CMC both networks' side by side): all 50,000 training images vote or are learned "
-    "from, 10,000 test images are asked for. curve: what the run's monitors saw, knn there of the 2,000 images that "
-    "are not trained on. The images are JPEG copies of quality 95."
+    "commit: that of the measurement; begun: when a training was. epochs: passes over 48,000 images. Measured once "
+    "after the last step, on pooled encoder features of centre crops (of CMC both networks' side by side): all 50,000 "
+    "training images vote or are learned from, 10,000 test images are asked for. curve: what the run's monitors saw, "
+    "knn there of the 2,000 images that are not trained on. The images are JPEG copies of quality 95."
 )
 CURVE = ("epoch", "loss", "chance", "std", "rank", "uniformity", "alignment", "knn")
 
@@ -162,7 +162,8 @@ def measured(run: Path, known: Path) -> dict[str, Any]:
         return json.loads(known.read_text())[weights.hexdigest()]
 
     both = {"trained": scores(encoder), "untrained": scores(encoder.untrained())}
-    return {"wall_seconds": wall_seconds(run), **both, "curve": curve(run)}
+    begun = json.loads((run / "nearfar-run.json").read_text())["time"]
+    return {"begun": begun, "wall_seconds": wall_seconds(run), **both, "curve": curve(run)}
 
 
 def curve(run: Path) -> dict[str, list[float | None]]:
