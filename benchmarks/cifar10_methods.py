@@ -56,7 +56,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "dino": {"method": "dino", "prototypes": 2048, "target_temperature": 0.04, "decay": 0.99, "norm": True}
     | {**LARGE, **ADAM, "encoder": "small"},
     "mae": {"method": "mae"},
-    "supcon, with labels": {"method": "supcon", "hidden": "512", **SMALL},
+    "supcon, with labels": {"method": "supcon", "hidden": "512", **ADAM, "encoder": "small"},
     "simclr, AMDIM's encoder": {"method": "simclr", "encoder": "amdim-small", **ADAM},
     "amdim": {"method": "amdim", "encoder": "amdim-small", "width": 256, **ADAM},
     "yadim": {"method": "yadim", "encoder": "amdim-small", "width": 256, **ADAM},
@@ -66,8 +66,9 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 """Settings of each row. Labels are read in training by supcon alone. SwAV's are the sixth that were tried and DINO's
 the fourth, by the kNN of held-out training images: with more prototypes, softer codes or targets (epsilon 0.05, 0.07),
-small crops besides, or crops of at least 0.4 neither left the untrained encoder behind in five epochs. None of the
-others was tried otherwise."""
+small crops besides, or crops of at least 0.4 neither left the untrained encoder behind in five epochs. SupCon's are the
+second: with SGD the embeddings, whose head has no batch norm, stayed nearly alike. None of the others was tried
+otherwise."""
 PACE = {
     "simclr": 757,
     "cmc": 295,

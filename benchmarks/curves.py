@@ -56,7 +56,9 @@ def draw(panel: Axes, run: dict[str, Any]) -> None:
         panel.plot(epochs, values, color=colour, linewidth=1.2, marker="." if name == "knn" else None)
     panel.set(ylim=(0, 1.05), xlim=(0, None), yticks=(0, 0.5, 1))
     panel.set_title(run["row"], fontsize=9)
-    panel.text(0.98, 0.03, "\n".join(told), transform=panel.transAxes, fontsize=6.5, ha="right", va="bottom")
+    readable = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
+    place = {"x": 0.98, "y": 0.03, "ha": "right", "va": "bottom", "transform": panel.transAxes}
+    panel.text(s="\n".join(told), fontsize=6.5, bbox=readable, **place)
     panel.tick_params(labelsize=7)
 
 
