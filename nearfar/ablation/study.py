@@ -100,7 +100,7 @@ class Study:
 
     def notes(self) -> list[str]:
         """What a reader must not overlook."""
-        notes = [f"Per cent, ± half the 95 % interval over {len(self.seeds)} seeds."]
+        notes = [f"Per cent, ± half the 95 % interval; seeds: {len(self.seeds)}."]
         notes += [f"{row.part} {row.variant}: seed {s}: {why}" for row in self.rows for s, why in row.failed.items()]
         notes += [
             f"similarity {name}: the best temperature, {found.chosen:g}, is the last that was tried on its side"

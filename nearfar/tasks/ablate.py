@@ -155,7 +155,7 @@ def _announced(setup: Setup, plan: Plan) -> str:
     """What will be trained, and what will not."""
     count = len(plan.cells(0)) * len(plan.seeds)
     lines = [
-        f"base {setup.settings.method} with {setup.settings.encoder}, {setup.settings.epochs} epochs on "
+        f"base {setup.settings.method} with {setup.settings.encoder}, epochs: {setup.settings.epochs}, on "
         f"{len(setup.train.dataset):,} images, measured on {len(setup.test):,}",
         *(f"{part}: {', '.join(names) or 'nothing'}" for part, names in plan.variants.items()),
         *(f"not trained: {part} {variant}: {reason}" for part, variant, reason in plan.skipped),
@@ -218,8 +218,8 @@ def _concluded(setup: Setup, plan: Plan, found: dict[Cell, dict[str, Any]], chos
         skipped=plan.skipped,
         sweeps=chosen,
         protocol=[
-            f"{len(setup.train.dataset):,} images to train on and to learn from, {setup.settings.epochs} epochs for "
-            f"each variant; seconds are of training, GFLOP of a forward pass of one image",
+            f"{len(setup.train.dataset):,} images to train on and to learn from; epochs of "
+            f"each variant: {setup.settings.epochs}; seconds are of training, GFLOP of a forward pass of one image",
             *(f"{name}: {measured[name].split('; 95 %')[0]}" for name in MEASURES if name in measured),
             "differences: variant less base, seed by seed; intervals: mean ± t(0.975, n - 1) s / sqrt(n) over seeds, "
             "which leaves out the choice of images",
