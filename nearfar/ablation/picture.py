@@ -39,7 +39,7 @@ def draw(study: Study, path: Path) -> Path:
         first.plot([], [], marker, color="black", label=measure, markersize=4)
     for verdict, colour in COLOURS.items():
         first.plot([], [], color=colour, label=verdict)
-    title = f"{study.base}, {study.epochs} epochs, {len(study.seeds)} seeds"
+    title = f"{study.base}; epochs: {study.epochs}, seeds: {len(study.seeds)}"
     figure.legend(loc="outside upper center", ncols=5, frameon=False, fontsize=8, title=title, title_fontsize=9)
     figure.savefig(path, dpi=150)
     return path
