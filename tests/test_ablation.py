@@ -34,6 +34,7 @@ from nearfar.methods.amdim import amdim
 from nearfar.methods.cpc import cpc
 from nearfar.methods.moco import moco
 from nearfar.methods.simclr import simclr
+from nearfar.methods.swav import swav
 from nearfar.methods.yadim import yadim
 from nearfar.tasks import encoder as encoders
 from nearfar.tasks.ablate import ablate
@@ -216,6 +217,13 @@ def test_no_augmentation_makes_equal_views() -> None:
     method = find("views", "none")(BASES["simclr"](encoder="two-maps"), context_of("simclr"))
     one, two = method.views(toy_batch())
     assert torch.equal(one, two)
+
+
+def test_no_crop_reaches_small_views_too() -> None:
+    method = swav(encoder="small", size=32, hidden=8, prototypes=8, crops=2)
+    assert {view.size for view in method.views.views} == {32, 16}
+    found = find("views", "no-crop")(method, context_of("simclr")).views.views
+    assert [view.scale for view in found] == [(1.0, 1.0)] * 4 and [view.size for view in found] == [32, 32, 16, 16]
 
 
 @pytest.mark.parametrize("name", VARIANTS["similarity"])

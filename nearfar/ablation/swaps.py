@@ -22,7 +22,7 @@ from ..methods.cpc import cpc
 from ..methods.cpc_v2 import cpc_v2
 from ..methods.simclr import simclr
 from ..similarity import Similarity
-from ..views import View
+from ..views import View, Views
 from .context import Context, keyword, most_positives, width, with_keywords
 
 Swap = Callable[[Method, Context], Method]
@@ -55,6 +55,8 @@ def _with_views(method: Method, changes: dict[str, Any]) -> Method:
     if change is None:
         raise UsageError("its views are its own and have no fields to change", where="views")
     changed = change(**changes)
+    if isinstance(changed, Views):  # small crops too, which `changed` lets keep their scale
+        changed = Views(*(replace(view, **changes) for view in changed.views))
     return method if changed == method.views else replace(method, views=changed)
 
 

@@ -220,8 +220,16 @@ class Views:
         object.__setattr__(self, "views", views)
 
     def changed(self, **fields: object) -> Views:
-        """The same with other fields in every view."""
-        return Views(*(replace(view, **fields) for view in self.views))
+        """The same with other fields in every view; another `scale` only in the largest, small crops keep theirs.
+
+        Example:
+            >>> views = Views(View(size=32), View(size=16, scale=(0.05, 0.4))).changed(scale=(0.5, 1.0), flip=0.0)
+            >>> [(view.scale, view.flip) for view in views.views]
+            [((0.5, 1.0), 0.0), ((0.05, 0.4), 0.0)]
+        """
+        large = max((view.size for view in self.views), default=0)
+        kept = {name: value for name, value in fields.items() if name != "scale"}
+        return Views(*(replace(view, **(fields if view.size == large else kept)) for view in self.views))
 
     def __call__(self, batch: Batch) -> list[Tensor]:
         """The views of a batch, in order."""
