@@ -22,7 +22,7 @@ from toy_sounds import RATE, toy_ears, toy_sounds
 from nearfar import encoders, evaluation
 from nearfar.data.inputs import blocks
 from nearfar.errors import UsageError
-from nearfar.evaluation.protocol import Score, student_interval, wilson
+from nearfar.evaluation.protocol import Score, matrix, student_interval, wilson
 from nearfar.method import Batch
 from nearfar.tasks import summary
 from nearfar.views.sound import Waveform
@@ -449,3 +449,13 @@ def test_one_class_and_other_widths_are_said():
         evaluation.knn(x, y, x)
     with pytest.raises(UsageError, match="no features"):
         evaluation.evaluate_features({}, y, y)
+
+
+def test_rows_that_are_not_finite_are_counted_and_large_ones_are_none():
+    large = torch.full((4, 3), 3e38)  # finite, and their sum is not
+    assert torch.equal(matrix(large, "x"), large)
+    for bad in (torch.nan, torch.inf, -torch.inf):
+        spoilt = torch.ones(4, 3)
+        spoilt[1, 2], spoilt[3, 0] = bad, -bad
+        with pytest.raises(UsageError, match="2 of 4 rows hold NaN or infinity"):
+            matrix(spoilt, "x")

@@ -127,8 +127,9 @@ def matrix(x: ArrayLike | Tensor, name: str) -> Tensor:
     x = x if x.dtype == torch.float32 else x.float()
     if x.ndim != 2 or 0 in x.shape:
         raise UsageError(f"features must be [N, D] with N, D >= 1, not {list(x.shape)}", where=name)
-    if not bool(torch.isfinite(x).all()):
-        bad = int((~torch.isfinite(x)).any(dim=1).sum())
+    # Any that is not finite spoils the sum, which takes a tenth of the time of a look at each. Large ones may, too.
+    bad = 0 if bool(x.sum().isfinite()) else int((~torch.isfinite(x)).any(dim=1).sum())
+    if bad:
         raise UsageError(f"{bad} of {len(x)} rows hold NaN or infinity", where=name, mend="leave these rows out")
     return x
 
