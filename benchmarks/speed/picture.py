@@ -108,7 +108,7 @@ def draw(rows: Sequence[Line], path: Path) -> Path:
     panels = figure.subplots(len(topics), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (topic, group) in zip(panels, topics.items(), strict=True):
         panel(axes, topic, group)
-    panels[-1].set_xlabel("peer's cost / nearfar's: median and range over rounds; filled: one thread, hollow: several")
+    panels[-1].set_xlabel("peer's cost / nearfar's: median and range; filled: one thread, hollow: several", fontsize=8)
     figure.savefig(path, dpi=150)
     return path
 
