@@ -19,7 +19,7 @@ from .pixels import BadImage, fit, with_channels
 from .source import Item, Source
 from .survey import Progress, array_digest, check_bad, digest, writing
 
-_VERSION = 1  # of decoding and of the layout; another number makes all stores stale
+_VERSION = 2  # of decoding and of the layout; another number makes all stores stale
 _JOURNAL, _INDEX = "journal.json", "index.json"
 JOURNAL_SECONDS = 5.0
 """How often a build notes how far it is; each time it waits for the disk."""
