@@ -43,6 +43,7 @@ class Pairs:
         weight: Factor of this comparison in the sum of losses.
         gather: True where `other` is this process's part of a global batch; the loss completes it from all processes.
             False where `other` is complete as it stands (queue, bank, prototypes, episode).
+        other_unit: True where `other` holds unit vectors, so that a similarity need not make them so.
     """
 
     anchor: Tensor
@@ -55,6 +56,7 @@ class Pairs:
     target: Tensor | None = None
     weight: float = 1.0
     gather: bool = True
+    other_unit: bool = False
 
 
 class Memory(Protocol):
@@ -64,7 +66,7 @@ class Memory(Protocol):
         """Raises UsageError where the memory can't work with this global batch."""
 
     def rows(self) -> Tensor:
-        """The embeddings kept, `[K, D]`."""
+        """The embeddings kept, unit vectors `[K, D]`."""
         ...
 
     def remember(self, slow: list[Tensor], batch: Batch) -> None:

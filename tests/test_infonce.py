@@ -390,3 +390,27 @@ def test_memory_of_16384_rows_is_below_150_mib():
     """Their scores alone would be 1024 MiB."""
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 150
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_rows_that_are_unit_already_give_the_same(name: str, kind: torch.dtype) -> None:
+    """Those of a queue in bfloat16 are unit to three digits: they are made so again."""
+    draw = torch.Generator().manual_seed(1)
+    anchor, positive = (torch.randn(7, 5, generator=draw, dtype=torch.float64) for _ in range(2))
+    rows = similarity.unit(torch.randn(20, 5, generator=draw, dtype=torch.float64)).to(kind)
+    found = []
+    for unit in (False, True):
+        pairs = Pairs(anchor.clone().requires_grad_(), rows, positive=positive, gather=False, other_unit=unit)
+        loss = infonce(pairs, _similarity(name), temperature=0.3)
+        loss.backward()
+        found += [loss.detach().view(1), pairs.anchor.grad.flatten()]
+    torch.testing.assert_close(torch.cat(found[2:]), torch.cat(found[:2]), rtol=0, atol=1e-13)
+
+
+def test_what_is_said_to_be_unit_is_taken_so() -> None:
+    """The flag is used: rows that are not unit then give another loss."""
+    anchor, rows = torch.eye(3, dtype=torch.float64), 2 * torch.eye(3, dtype=torch.float64)
+    pairs = Pairs(anchor, rows, positive=anchor, gather=False)
+    told = infonce(replace(pairs, other_unit=True), similarity.cosine, temperature=1.0)
+    assert infonce(pairs, similarity.cosine, temperature=1.0) < told - 0.1

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.dlpack import to_dlpack
 
 from nearfar.views.buffers import KEPT, Buffers
 from nearfar.views.draw import plain
@@ -29,7 +30,7 @@ HOLDERS: dict[str, Callable[[Tensor], object]] = {
     "what autograd keeps": through_autograd,
     "the other layout": lambda tensor: tensor.view(1, 2, 3, 4).permute(0, 3, 1, 2),
     "a module": lambda tensor: torch.nn.Parameter(tensor),
-    "DLPack": lambda tensor: torch.utils.dlpack.to_dlpack(tensor),
+    "DLPack": to_dlpack,
 }
 
 

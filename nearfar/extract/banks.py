@@ -65,9 +65,7 @@ def bank_rows(
     places = memory.places(batch)
     if negatives is None:
         numbers = torch.arange(len(memory.rows()), device=places.device)
-        return [
-            Pairs(online[i], memory.rows(j), anchor_key=places, other_key=numbers, gather=False) for i, j in directions
-        ]
+        return [Pairs(online[i], memory.rows(j), places, numbers, gather=False, other_unit=True) for i, j in directions]
     drawn = memory.draw(batch, negatives)
 
     def taken(view: int, numbers: Tensor) -> Tensor:  # index_select took half the time of [...]

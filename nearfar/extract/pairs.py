@@ -33,7 +33,10 @@ def own_key(online: list[Tensor], slow: list[Tensor], batch: Batch, memory: Memo
     """Each query meets the teacher's embedding of its own image, and the memory as negatives (MoCo)."""
     assert memory is not None, "own_key needs a memory"
     rows = memory.rows()
-    return [Pairs(anchor=q, other=rows, positive=k, gather=False) for q, k in zip(online, slow, strict=True)]
+    return [
+        Pairs(anchor=q, other=rows, positive=k, gather=False, other_unit=True)
+        for q, k in zip(online, slow, strict=True)
+    ]
 
 
 def _all_with_all(embeddings: list[Tensor], batch: Batch, key: Tensor) -> Pairs:

@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from ..distributed import gather, shares, total, world
 from ..errors import UsageError
 from ..method import Pairs
-from ..similarity import Similarity
+from ..similarity import Similarity, unit
 from . import triton_infonce
 from .arguments import check_pairs, checked_rule, checked_temperature
 from .gradients import Pull, add_gradients, add_own_gradients, add_symmetric_gradients
@@ -238,8 +238,10 @@ def _mapped(pairs: Pairs, similarity: Similarity) -> tuple[Tensor, Tensor | None
         and pairs.other_key is pairs.anchor_key
         and pairs.other_slot is pairs.anchor_slot
     )
+    # Rows of a queue are unit vectors up to the rounding of their type: to make 65,536 of them so again was a fifth.
+    mapped = pairs.other_unit and pairs.other.dtype == dtype and similarity.other is unit
     anchor = _episodes(similarity.anchor(pairs.anchor.to(dtype)), 2)
-    other = None if symmetric else _episodes(similarity.other(pairs.other.to(dtype)), 2)
+    other = None if symmetric else _episodes(pairs.other if mapped else similarity.other(pairs.other.to(dtype)), 2)
     positive = None if pairs.positive is None else _episodes(similarity.other(pairs.positive.to(dtype)), 2)
     assert anchor is not None
     return anchor, other, positive
