@@ -53,9 +53,13 @@ class Mapped:
     name: str = ""
 
 
+TINY = 1e-12
+"""Length below which a vector counts as that long where it is made unit."""
+
+
 def unit(x: Tensor) -> Tensor:
     """`x / max(|x|, 1e-12)` along the last axis; a zero vector stays zero."""
-    return F.normalize(x, dim=-1, eps=1e-12)
+    return F.normalize(x, dim=-1, eps=TINY)
 
 
 def identity(x: Tensor) -> Tensor:

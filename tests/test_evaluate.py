@@ -258,7 +258,7 @@ def test_linear_takes_the_penalty_that_is_best_on_the_held_out_part():
         accuracies[penalty] = model.fit(x[~out], y[~out]).score(x[out], y[out])
     best = max(linear_module.PENALTIES, key=lambda p: (round(accuracies[p], 9), p))
     assert len(set(accuracies.values())) > 2
-    assert linear_module._choose(x, y, 3, linear_module.PENALTIES, out)[0] == best
+    assert linear_module._choose(x, y, 3, linear_module.PENALTIES, out).penalty == best
 
 
 def test_held_out_is_a_share_of_each_class_and_never_all_of_it():

@@ -24,7 +24,7 @@ SAME, ACCURACY = 1e-3, 0.01
 """Share of kNN predictions, and points of a probe's accuracy, that may differ."""
 PROTOCOL = (
     "float32 features of width 512, a mean a class under noise. kNN: 20,000 vote for each of 1,024, k = 200, "
-    "temperature 0.1; lightly's knn_predict 256 at a time, as its own evaluation has it, on features made unit before. "
+    "temperature 0.1; lightly's knn_predict 256 at a time, on features made unit, both as its own evaluation has it. "
     "Probe: 5,000 images of 10 classes, penalties 1e-5 to 1, chosen on a tenth held out, then fitted to all; "
     "scikit-learn: the same standardised features, split and objective, LogisticRegression as it comes with up to "
     "10,000 iterations."
@@ -73,12 +73,16 @@ def knn_row(classes: int, settings: Settings) -> Row:
 
 
 def lightly_knn(x: Tensor, y: Tensor, queries: Tensor, classes: int) -> Callable[[], Tensor]:
-    """Its function, part by part."""
+    """Its function, part by part, of features that are made unit, as in its `KNNClassifier`."""
     from lightly.utils.benchmarking import knn_predict
 
-    bank, parts = F.normalize(x, dim=1).T.contiguous(), F.normalize(queries, dim=1).split(QUERIES_AT_ONCE)
     settings = {"num_classes": classes, "knn_k": NEIGHBOURS, "knn_t": TEMPERATURE}
-    return lambda: torch.cat([knn_predict(part, bank, y, **settings)[:, 0] for part in parts])
+
+    def predict() -> Tensor:
+        bank, parts = F.normalize(x, dim=1).T.contiguous(), F.normalize(queries, dim=1).split(QUERIES_AT_ONCE)
+        return torch.cat([knn_predict(part, bank, y, **settings)[:, 0] for part in parts])
+
+    return predict
 
 
 def probe_row(settings: Settings) -> Row:

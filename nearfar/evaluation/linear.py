@@ -198,8 +198,9 @@ def linear(
     classes = count_classes(train_y)
     out = held_out(train_y, validation, seed)
     fixed = len(penalties) == 1 or not bool(out.any())
-    penalty, chosen = (penalties[0], "") if fixed else _choose(train_x, train_y, classes, penalties, out)
-    final = fit_linear(train_x, train_y, penalty=penalty, classes=classes)
+    choice = _Choice(penalties[0]) if fixed else _choose(train_x, train_y, classes, penalties, out)
+    penalty = choice.penalty
+    final = fit_linear(train_x, train_y, penalty=penalty, classes=classes, axes=choice.axes, start=choice.fit)
     tried = ", ".join(f"{p:g}" for p in penalties)
     how = (
         "fixed"
@@ -210,7 +211,7 @@ def linear(
         f"multinomial logistic regression (L-BFGS to the optimum) on {len(train_x)} training samples, frozen "
         f"standardised features, no augmentation; penalty {how}"
     )
-    chosen = f"penalty {penalty:g}{chosen}{'' if final.converged else ', stopped before the optimum'}"
+    chosen = f"penalty {penalty:g}{choice.remark}{'' if final.converged else ', stopped before the optimum'}"
     return accuracy(final.predict(test_x), test_y, protocol, chosen=chosen)
 
 
@@ -221,13 +222,26 @@ def count_classes(y: Tensor) -> int:
     return int(y.max()) + 1
 
 
-def _choose(x: Tensor, y: Tensor, classes: int, penalties: Sequence[float], out: Tensor) -> tuple[float, str]:
+@dataclass(frozen=True)
+class _Choice:
+    """A penalty, and where the fit to all images may begin."""
+
+    penalty: float
+    remark: str = ""
+    fit: Linear | None = None
+    axes: Axes | None = None
+
+
+def _choose(x: Tensor, y: Tensor, classes: int, penalties: Sequence[float], out: Tensor) -> _Choice:
     """The penalty with the best held-out accuracy, the larger among equals, and a word where it is the last tried."""
     penalties = sorted(penalties, reverse=True)
-    seen, truth, fit, results = x[~out], y[~out], None, []
+    seen, truth, fits, results = x[~out], y[~out], [], []
     axes = principal_axes(seen)
     for penalty in penalties:  # each starts from the one before: neighbours along the path lie close
-        fit = fit_linear(seen, truth, penalty=penalty, classes=classes, start=fit, axes=axes, tolerance=SWEEP)
-        results.append(float((fit.predict(x[out]) == y[out]).double().mean()))
+        start = fits[-1] if fits else None
+        fits.append(fit_linear(seen, truth, penalty=penalty, classes=classes, start=start, axes=axes, tolerance=SWEEP))
+        results.append(float((fits[-1].predict(x[out]) == y[out]).double().mean()))
     best = max(range(len(penalties)), key=lambda i: (results[i], -i))
-    return penalties[best], ", at the edge of those tried" if best in (0, len(penalties) - 1) else ""
+    remark = ", at the edge of those tried" if best in (0, len(penalties) - 1) else ""
+    # Axes only scale the search, but those of fewer images than dimensions don't span what the others add.
+    return _Choice(penalties[best], remark, fits[best], axes if len(seen) >= x.shape[1] else None)
