@@ -116,12 +116,16 @@ def render(
 def _share(count: int, most: int, work: Callable[[int, int], None]) -> None:
     """Does `work(begin, end)` for `most` of `count` samples at a time, on as many threads as torch uses."""
     begins, threads = range(0, count, most), torch.get_num_threads()
-    if threads == 1 or len(begins) <= 1:
-        for begin in begins:
+    left = iter(begins)
+
+    def take() -> None:
+        for begin in left:  # each thread takes the next that is left
             work(begin, min(begin + most, count))
-    else:
-        for _ in _pool(threads, os.getpid()).map(lambda begin: work(begin, min(begin + most, count)), begins):
-            pass
+
+    others = [_pool(threads, os.getpid()).submit(take) for _ in range(min(threads, len(begins)) - 1)]
+    take()
+    for other in others:
+        other.result()
 
 
 @functools.cache
