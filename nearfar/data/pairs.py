@@ -99,6 +99,16 @@ def load_pairs(
     )
 
 
+def has_images(path: str | Path, columns: tuple[str, ...]) -> bool:
+    """Whether data has all these columns of images; of one that is there nothing is decoded yet."""
+    try:
+        for name in columns:
+            open_source(path, labels=False, column=name)
+    except DataError:
+        return False
+    return True
+
+
 def _image_columns(columns: tuple[str, ...], size: int, channels: int | None) -> list[str]:
     """The names of the images."""
     images = [name for name in columns if name != TEXT]

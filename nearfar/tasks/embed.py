@@ -31,7 +31,7 @@ def embed(
     Returns:
         The file.
     """
-    encoder, path = load_encoder(run, device=device), Path(out)
+    encoder, path = load_encoder(run, device=device).first(), Path(out)
     dataset = encoder.load(data)
     unreadable = len(dataset.bad)
     ids = [*dataset.ids.tolist(), *range(len(dataset), len(dataset) + unreadable)]

@@ -7,21 +7,39 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from .. import encoders
 from ..data import Dataset
+from ..data.pairs import has_images, load_pairs
 from ..device import Device, choose
 from ..errors import UsageError
 from ..evaluation import features
-from ..method import Method
+from ..method import Batch, Method
 from ..runs import Run, match_tensors, read_tensors
 from ..settings import TrainSettings
 from ..views import CentreCrop
 from .build import Shape, build_method, initial
-from .opening import Transform, reopen, transform_from
+from .opening import Transform, pictures_of, reopen, store_size, transform_from
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """A column of a data set."""
+
+    dataset: Dataset
+    column: str
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def batch(self, indices: np.ndarray, /) -> Batch:
+        """Its pictures as the inputs."""
+        batch = self.dataset.batch(indices)
+        return batch.of(self.column) if self.column in batch.columns else batch
 
 
 @dataclass(frozen=True)
@@ -36,6 +54,7 @@ class Encoder:
         run: Run folder it comes from.
         split: View -> views, where a method looks at parts of an image with an encoder each (CMC: L and ab); the
             features are then those of all, side by side.
+        columns: Pictures of a sample, where a method compares several (CMC with `columns`).
     """
 
     net: nn.Module
@@ -44,13 +63,32 @@ class Encoder:
     device: Device
     run: Path
     split: Callable[[Tensor], list[Tensor]] | None = None
+    columns: tuple[str, ...] = ()
 
     def __call__(self, dataset: Dataset) -> Tensor:
         """Features, fp32 `[len(dataset), width]`, in the order of the data set: the average of the last map.
 
-        Of an encoder that has a network for each column they are those of the first, as a rule `image`.
+        Of an encoder of several pictures those of all, side by side, where the data set has them all; otherwise those
+        of the first.
         """
+        each = self.each(dataset)
+        if each:
+            return torch.cat(list(each.values()), dim=1)
         return features(self.vectors, dataset, self.transform, device=self.device.device)
+
+    def each(self, dataset: Dataset) -> dict[str, Tensor]:
+        """Features of each picture of a sample, by column; {} where there are not several."""
+        if not self.further(dataset):
+            return {}
+        nets, device = {name: self.of(name) for name in self.columns}, self.device.device
+        return {
+            name: features(net.vectors, _Pictures(dataset, name), net.transform, device=device)
+            for name, net in nets.items()
+        }
+
+    def further(self, dataset: Dataset) -> tuple[str, ...]:
+        """Columns that it looks at besides the first; () where the data set lacks one."""
+        return self.columns[1:] if set(self.columns[1:]) <= set(dataset.columns) else ()
 
     @property
     def crop(self) -> CentreCrop:
@@ -64,13 +102,17 @@ class Encoder:
         raise UsageError("this is no encoder of images", where=self.run, mend="train, evaluate and embed know its data")
 
     def of_images(self) -> Encoder:
-        """Itself.
+        """Itself, or the encoder of the first picture, where a sample has several.
 
         Raises:
             UsageError: It is an encoder of something else.
         """
         assert self.crop
-        return self
+        return self.first()
+
+    def first(self) -> Encoder:
+        """That of the first column, where a sample has several pictures, otherwise itself."""
+        return self.of(self.columns[0]) if self.columns else self
 
     def vectors(self, view: Tensor) -> Tensor:
         """View `[B, C, s, s]` -> features `[B, width]`."""
@@ -88,21 +130,28 @@ class Encoder:
             UsageError: There is none.
         """
         net = self.net
-        names = net.names if isinstance(net, encoders.Towers) else []
-        if not isinstance(net, encoders.Towers) or column not in names:
+        names = net.names if isinstance(net, encoders.Towers) else list(self.columns)
+        if column not in names:
             raise UsageError(
                 f"this run has no encoder of {column!r}", where=self.run, mend=f"it has {', '.join(names) or 'one'}"
             )
         stored = Run.open(self.run).info.get("transforms", {})
         transform = transform_from(stored[column]) if column in stored else self.transform
-        return replace(self, net=net[column], transform=transform, split=None)
+        net = net[column] if isinstance(net, encoders.Towers) else net  # one network may be shared by all
+        return replace(self, net=net, transform=transform, split=None, columns=())
 
     def untrained(self) -> Encoder:
         """The same net with the fresh weights of the run's seed, also where the run began with those of another."""
         return _encoder(Run.open(self.run), self.device)
 
     def load(self, data: str | Path, *, labels: bool | None = None, label: str | None = None) -> Dataset:
-        """Data, decoded as this encoder wants it; `labels` as in `nearfar.load`, `label` the column they are in."""
+        """Data, decoded as this encoder wants it; `labels` as in `nearfar.load`, `label` the column they are in.
+
+        Where the encoder is of several pictures a sample, and the data has them all, with all of them.
+        """
+        if self.columns and label is None and has_images(data, self.columns):
+            size = store_size(self.crop.size)
+            return load_pairs(data, size=size, columns=self.columns, channels=self.channels, labels=labels)
         return reopen(data, self.transform, channels=self.channels, labels=labels, label=label)
 
 
@@ -154,4 +203,5 @@ def _encoder(run: Run, device: Device) -> Encoder:
     convert_conv2d_weight_memory_format(method.encoder.eval().to(device.device), torch.channels_last)
     split = getattr(method.views, "split", None)
     transform = transform_from(run.info["transform"])
-    return Encoder(method.encoder, transform, stored_shape(run).first, device, run.path, split)
+    columns = pictures_of(TrainSettings(**run.settings))
+    return Encoder(method.encoder, transform, stored_shape(run).first, device, run.path, split, columns)

@@ -47,6 +47,8 @@ def evaluate(
     """
     encoder = load_encoder(run, device=device)
     bank = encoder.load(data, labels=True, label=label)
+    if encoder.columns and not encoder.further(bank):
+        say(f"not all of {', '.join(encoder.columns)} are there: features are of {encoder.columns[0]} alone")
     if test is None:
         learn, ask = bank.split(TEST_SHARE, seed=seed)
         if not len(ask):

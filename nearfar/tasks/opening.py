@@ -52,6 +52,12 @@ def columns_of(settings: TrainSettings) -> tuple[str, ...]:
     return own or LEARNS_FROM.get(settings.method, ("image",))
 
 
+def pictures_of(settings: TrainSettings) -> tuple[str, ...]:
+    """Columns of a method whose samples are several pictures; () of any other."""
+    columns = columns_of(settings)
+    return columns if len(columns) > 1 and "text" not in columns else ()
+
+
 def read(data: str | Path, settings: TrainSettings, say: Callable[[str], None]) -> Opened:
     """The data that a method learns from.
 

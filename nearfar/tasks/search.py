@@ -72,7 +72,7 @@ def search(
         raise UsageError(f"top={top}, out={out}", where="search", mend="1 answer or more, a file .html or .png")
     by_image = os.path.isfile(query)  # a long description is no path, and no error
     towers = None if by_image and not has_text(run) else load_towers(run, device=device)
-    encoder = towers.image if towers else load_encoder(run, device=device)
+    encoder = towers.image if towers else load_encoder(run, device=device).first()
     crop = encoder.transform
     if not isinstance(crop, CentreCrop):
         raise UsageError("this run has learned from no images", where=f"run {run}", mend="a run of images")

@@ -44,19 +44,29 @@ def side_by_side(
     named = {
         name: plain(encoder, train, test),
         "untrained encoder": (untrained(train), untrained(test)),
-        "trained encoder": (encoder(train), encoder(test)),
     }
+    learn, ask = encoder.each(train), encoder.each(test)
+    named |= {f"trained encoder, {column} alone": (learn[column], ask[column]) for column in learn}
+    named["trained encoder"] = (_beside(learn), _beside(ask)) if learn else (encoder(train), encoder(test))
     found = evaluate_features(
         named, torch.as_tensor(train.labels), torch.as_tensor(test.labels), structure=structure, seed=seed
     )
     return replace(found, own=own_score(encoder, test, say))
 
 
+def _beside(each: dict[str, Tensor]) -> Tensor:
+    return torch.cat(list(each.values()), dim=1)
+
+
 def pixels(encoder: Encoder, dataset: Dataset) -> Tensor:
-    """Raw pixels `[N, C * side * side]` of the centre crop, at most 32 x 32."""
-    own = encoder.crop
+    """Raw pixels `[N, C * side * side]` of the centre crop, at most 32 x 32; of several pictures side by side."""
+    own, further = encoder.crop, encoder.further(dataset)
     crop = CentreCrop(min(own.size, RAW_SIDE), mean=own.mean, std=own.std)
-    return torch.cat([crop(part.inputs, part.sizes).flatten(1) for part in _parts(dataset)])
+
+    def flat(batch: Batch) -> Tensor:
+        return crop(batch.inputs, batch.sizes).flatten(1)
+
+    return torch.cat([torch.cat([flat(p), *(flat(p.of(name)) for name in further)], dim=1) for p in _parts(dataset)])
 
 
 def spectra(encoder: Encoder, dataset: Dataset) -> Tensor:

@@ -18,6 +18,7 @@ from ..runs import Run, write_tensors
 from .build import check
 from .encoder import Encoder
 from .job import Job, prepare
+from .opening import pictures_of
 from .probe import EpisodeProbe, Probe
 from .summary import finish
 
@@ -98,7 +99,8 @@ def trained(job: Job, run: Run, line: Line, say: Callable[[str], None]) -> Encod
         model, name=settings.optimizer, lr=job.plan.peak, weight_decay=settings.weight_decay, momentum=settings.momentum
     )
     split = getattr(model.views, "split", None)
-    encoder = Encoder(model.encoder, job.transform, job.shape.first, job.device, run.path, split)
+    columns = pictures_of(settings)
+    encoder = Encoder(model.encoder, job.transform, job.shape.first, job.device, run.path, split, columns)
     if job.watched is not None:
         probe = EpisodeProbe(encoder, job.watched, seed=settings.seed)
     else:
