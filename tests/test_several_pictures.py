@@ -62,9 +62,9 @@ def test_features_are_those_of_each_network_side_by_side(folder: Path) -> None:
 def test_evaluate_tells_each_picture_and_all(folder: Path) -> None:
     said: list[str] = []
     scores = nf.evaluate(folder / "run", folder / "both.parquet", say=said.append).scores
-    assert list(scores)[2:] == ["trained encoder, image alone", "trained encoder, image2 alone", "trained encoder"]
+    assert list(scores)[2:] == ["trained, image alone", "trained, image2 alone", "trained encoder"]
     assert scores["raw pixels"]["all labels"].value == 1.0  # both pictures are in there
-    assert max(scores[f"trained encoder, {name} alone"]["all labels"].value for name in ("image", "image2")) < 0.9
+    assert max(scores[f"trained, {name} alone"]["all labels"].value for name in ("image", "image2")) < 0.9
     assert not any("are there" in line for line in said)
     scores = nf.evaluate(folder / "run", folder / "one.parquet", say=said.append).scores
     assert list(scores) == ["raw pixels", "untrained encoder", "trained encoder"]

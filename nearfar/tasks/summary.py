@@ -46,7 +46,7 @@ def side_by_side(
         "untrained encoder": (untrained(train), untrained(test)),
     }
     learn, ask = encoder.each(train), encoder.each(test)
-    named |= {f"trained encoder, {column} alone": (learn[column], ask[column]) for column in learn}
+    named |= {f"trained, {column} alone": (learn[column], ask[column]) for column in learn}
     named["trained encoder"] = (_beside(learn), _beside(ask)) if learn else (encoder(train), encoder(test))
     found = evaluate_features(
         named, torch.as_tensor(train.labels), torch.as_tensor(test.labels), structure=structure, seed=seed
