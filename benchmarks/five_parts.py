@@ -35,7 +35,7 @@ EXTRACTION = {"encoder": "small", "penalty": 0.0}
 """Of H3."""
 
 ROBUST = ("encoder:small", "encoder:small-x2")
-"""Encoders of H5, beside AMDIM's own. A ResNet-18 takes as long as all three."""
+"""Encoders of H5, beside AMDIM's own; a ResNet-18 is left out for its time on a CPU."""
 
 
 def main() -> None:

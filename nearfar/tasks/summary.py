@@ -36,7 +36,7 @@ def side_by_side(
     encoder: Encoder, train: Dataset, test: Dataset, say: Callable[[str], None], *, seed: int, structure: bool = False
 ) -> Evaluation:
     """Raw pixels, the untrained encoder and the trained one, from few labels and from all; `structure` adds clustering
-    and retrieval. The run's own classifier stands beside them where it has one.
+    and retrieval. Of several pictures a sample each also stands alone, and the run's own classifier where it has one.
     """
     name, plain = PLAIN[train.kind]
     say(f"measuring {name}, the untrained encoder and the trained encoder on {train.kind} kept out of training")

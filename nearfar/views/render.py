@@ -24,8 +24,6 @@ from .draw import Draw
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PIXELS_A_TASK = 1 << 16  # of views: some 0.6 ms, which hides the 20 us of handing out a task and still levels the load
 
-_BUFFERS = Buffers()
-
 
 def normalisation(
     mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
@@ -99,7 +97,7 @@ def render(
         views = torch.empty(shape, dtype=dtype, device=images.device, memory_format=layout)
         triton_render.fill(views, images, draw, mean=shift, scale=scale, radius=radius, threshold=threshold)
         return views
-    flat = _BUFFERS.empty(count * channels * size**2)
+    flat = _buffers(os.getpid()).empty(count * channels * size**2)
     views = flat.view(count, size, size, channels).permute(0, 3, 1, 2) if channels_last else flat.view(shape)
     output = flat.view(count, channels * size**2).numpy()
     limit = np.float32(threshold)
@@ -132,6 +130,12 @@ def _share(count: int, most: int, work: Callable[[int, int], None]) -> None:
 def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     """The threads of this process; a forked process starts its own, since threads do not survive a fork."""
     return ThreadPoolExecutor(threads, thread_name_prefix="nearfar-views")
+
+
+@functools.cache
+def _buffers(process: int) -> Buffers:
+    """Those of this process: a lock that another thread held at a fork stays locked in the child."""
+    return Buffers()
 
 
 def views_on(device: torch.device) -> torch.device:
