@@ -12,8 +12,8 @@ from functools import partial
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,26 @@ TINY = 1e-12
 
 
 def unit(x: Tensor) -> Tensor:
-    """`x / max(|x|, 1e-12)` along the last axis; a zero vector stays zero."""
-    return F.normalize(x, dim=-1, eps=TINY)
+    """`x / max(|x|, 1e-12)` along the last axis; a zero vector stays zero. No second derivatives."""
+    return _Unit.apply(x)  # pyright: ignore[reportReturnType]
+
+
+class _Unit(torch.autograd.Function):
+    """`F.normalize` with its gradient in closed form, `(g - u (u . g)) / |x|`: less than half the time."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_(min=TINY)
+        found = x / length
+        ctx.save_for_backward(found, length)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, upstream: Tensor) -> Tensor:
+        found, length = ctx.saved_tensors
+        along = (found * upstream).sum(-1, keepdim=True).mul_(length > TINY)  # a shorter vector is not made unit
+        return torch.addcmul(upstream, found, along, value=-1).div_(length)
 
 
 def identity(x: Tensor) -> Tensor:

@@ -20,10 +20,10 @@ import torch
 from numba.core import caching
 from PIL import Image
 
+from nearfar.compiled import compiled
 from nearfar.errors import UsageError
 from nearfar.method import Batch
 from nearfar.views import CentreCrop, View, Views, preview_sheet
-from nearfar.views.kernel import compiled
 from nearfar.views.render import render
 
 TOLERANCE = 5e-6

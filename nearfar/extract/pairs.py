@@ -43,6 +43,7 @@ def _all_with_all(embeddings: list[Tensor], batch: Batch, key: Tensor) -> Pairs:
     """One comparison of all views with all views; slots number (image, view), so they are unique over processes."""
     views = len(embeddings)
     together = torch.cat(embeddings)
-    keys = key.repeat(views)
-    slots = torch.cat([batch.ids * views + view for view in range(views)])
+    keys = torch.cat([key] * views)
+    first = batch.ids * views
+    slots = torch.cat([first, *(first + view for view in range(1, views))])
     return Pairs(anchor=together, other=together, anchor_key=keys, other_key=keys, anchor_slot=slots, other_slot=slots)

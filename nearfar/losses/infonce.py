@@ -10,9 +10,7 @@ AMDIM (Bachman et al. 2019, https://arxiv.org/abs/1906.00910), DCL (Yeh et al. 2
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 
 import torch
@@ -23,11 +21,11 @@ from ..distributed import gather, shares, total, world
 from ..errors import UsageError
 from ..method import Pairs
 from ..similarity import Similarity, unit
-from . import triton_infonce
+from . import cpu_infonce, triton_infonce
 from .arguments import check_pairs, checked_rule, checked_temperature
-from .gradients import Pull, add_gradients, add_own_gradients, add_symmetric_gradients
-from .rows import Rule, Statistics, Visit, one_exponential, row_statistics
-from .tiles import Score, Side, Tile, fits_a_tile, own_tile, tiles
+from .gradients import add_gradients, add_own_gradients, add_symmetric_gradients
+from .rows import Rows, Rule, Statistics, row_statistics
+from .tiles import Meeting, Score, Side, Tile, Visit, own_tile
 
 SAFE_RANGE = 80.0
 """Widest range of scores for exponentials without a running maximum: exp(40) and exp(-40) have room in fp32."""
@@ -94,8 +92,7 @@ def infonce(
         )
     plan = _Plan(
         rule=rule,
-        score=Score(degrees, similarity.curve),
-        bounded=_bounded(similarity.bound, degrees),
+        score=Score(degrees, similarity.curve, _bounded(similarity.bound, degrees)),
         anchor_numbers=(_episodes(pairs.anchor_key, 1), _episodes(pairs.anchor_slot, 1)),
         other_numbers=(_episodes(pairs.other_key, 1), _episodes(pairs.other_slot, 1)),
         gather=across,
@@ -110,16 +107,10 @@ def infonce(
 class _Plan:
     rule: Rule
     score: Score
-    bounded: bool
     anchor_numbers: tuple[Tensor | None, Tensor | None]  # keys and slots, [E, N]
     other_numbers: tuple[Tensor | None, Tensor | None]
     gather: bool
     gradients: bool
-
-    @property
-    def simple(self) -> bool:
-        """Whether the gradients of anchors alone can be collected with the statistics; see `Pull`."""
-        return self.gradients and self.bounded and self.score.curve is None and one_exponential(self.rule)
 
 
 class _InfoNCE(torch.autograd.Function):
@@ -133,78 +124,72 @@ class _InfoNCE(torch.autograd.Function):
         local = rows if other is None else Side(other, *plan.other_numbers)
         columns = _gathered(local) if plan.gather else local
 
-        own = [] if positive is None else [(own_tile(anchor, positive, plan.score), False)]
-        triangle, kernels = columns is rows, triton_infonce.fits(anchor, plan.score, plan.rule)
-        kept = [] if kernels or not fits_a_tile(rows, columns) else list(tiles(rows, columns, plan.score))
-
-        def meet() -> Iterator[Visit]:
-            for tile in kept or tiles(rows, columns, plan.score, triangle=triangle):
-                yield tile, triangle and tile.rows != tile.columns
-
-        statistics, pull = Statistics(anchor, bounded=plan.bounded), None
-        for tile, _ in own:
-            statistics.add(tile)
-        if kernels:
-            triton_infonce.add_statistics(statistics, rows, columns, plan.score)
+        own = None if positive is None else own_tile(anchor, positive, plan.score)
+        met, pull = Meeting(rows, columns, plan.score), None
+        if cpu_infonce.fits(anchor, plan.score, plan.rule):
+            if plan.gradients and local is not rows and not ctx.needs_input_grad[1]:
+                pull = cpu_infonce.Pull(met, plan.rule)
+            found = cpu_infonce.row_statistics(own, met, plan.rule, pull)
         else:
-            pull = (
-                Pull(rows, columns, plan.rule)
-                if plan.simple and local is not rows and not ctx.needs_input_grad[1]
-                else None
-            )
-            for tile, mirrored in meet():
-                statistics.add(tile, mirrored=mirrored)
-                if pull is not None:
-                    pull.add(tile)
-        found = row_statistics(statistics, plan.rule, visit=lambda: chain(own, meet()))
-        loss, anchors = total(torch.stack([found.loss.sum(), found.takes_part.sum().to(found.loss)])).unbind()
+            found = _row_statistics(own, met, plan)
+        loss, anchors = total(found.total).unbind()
         anchors = anchors.clamp(min=1)
         if plan.gradients and any(ctx.needs_input_grad):
             into = [
                 torch.zeros_like(t) if need and t is not None else None
                 for t, need in zip((anchor, other, positive, loss), ctx.needs_input_grad, strict=False)
             ]
-            _add_all(into, rows, local, columns, positive, found.numbers, plan, pull, kept)
+            _add_all(into, met, local, positive, found.numbers, plan, pull)
             ctx.save_for_backward(*into, anchors)
-            ctx.temperature = plan.score.temperature
+            ctx.scale = world() / plan.score.temperature
         return loss / anchors
 
     @staticmethod
     @once_differentiable
     def backward(ctx, upstream: Tensor) -> tuple[Tensor | None, ...]:
         anchor, other, positive, scores, anchors = ctx.saved_tensors
-        factor = upstream * world() / (anchors * ctx.temperature)
+        factor = upstream * ctx.scale / anchors
         embeddings = [None if g is None else factor * g for g in (anchor, other, positive)]
         return *embeddings, None if scores is None else -factor * scores, None
 
 
+def _row_statistics(own: Tile | None, met: Meeting, plan: _Plan) -> Rows:
+    statistics = Statistics(met.rows.vectors, bounded=plan.score.bounded)
+    alone: list[Visit] = [] if own is None else [(own, False)]
+    for tile, _ in alone:
+        statistics.add(tile)
+    if triton_infonce.fits(met.rows.vectors, plan.score, plan.rule):
+        triton_infonce.add_statistics(statistics, met)
+    else:
+        for tile, mirrored in met:
+            statistics.add(tile, mirrored=mirrored)
+    return row_statistics(statistics, plan.rule, visit=lambda: chain(alone, met))
+
+
 def _add_all(
     into: list[Tensor | None],
-    rows: Side,
+    met: Meeting,
     local: Side,
-    columns: Side,
     positive: Tensor | None,
     numbers: Tensor,
     plan: _Plan,
-    pull: Pull | None,
-    kept: list[Tile],
+    pull: cpu_infonce.Pull | None,
 ) -> None:
     """Fills the gradients of this process's anchors, others and positives, and of the temperature, up to a factor.
 
     What other processes' anchors do to this one's others is computed here, from the anchors themselves: instead of
     gradients, their embeddings, keys and four numbers each are gathered.
     """
-    settings = (plan.score, plan.rule)
     anchors, others, positives, scores = into
-    one_sided, symmetric = add_gradients, partial(add_symmetric_gradients, bounded=plan.bounded, kept=kept)
+    rows, columns, settings = met.rows, met.columns, (plan.score, plan.rule)
+    one_sided, symmetric = add_gradients, add_symmetric_gradients
     if triton_infonce.fits(rows.vectors, *settings):
-        one_sided = partial(triton_infonce.add_gradients, bounded=plan.bounded)
-        symmetric = partial(triton_infonce.add_symmetric_gradients, bounded=plan.bounded)
+        one_sided, symmetric = triton_infonce.add_gradients, triton_infonce.add_symmetric_gradients
+    elif cpu_infonce.fits(rows.vectors, *settings):
+        one_sided = symmetric = cpu_infonce.add_gradients
     if local is rows:
         everyone = numbers if columns is rows else _gathered_rows(numbers)
-        symmetric(
-            rows, columns, *settings, numbers=numbers, column_numbers=everyone, into_rows=anchors, into_scores=scores
-        )
+        symmetric(met, plan.rule, numbers=numbers, column_numbers=everyone, into_rows=anchors, into_scores=scores)
     elif pull is not None:
         found = pull.gradients(numbers)
         if anchors is not None:
@@ -213,9 +198,10 @@ def _add_all(
             scores += (found * rows.vectors).sum() / plan.score.temperature
     else:
         own = others if columns is local else None
-        one_sided(rows, columns, *settings, numbers=numbers, into_rows=anchors, into_columns=own, into_scores=scores)
+        one_sided(met, plan.rule, numbers=numbers, into_rows=anchors, into_columns=own, into_scores=scores)
         if others is not None and columns is not local:
-            one_sided(_gathered(rows), local, *settings, numbers=_gathered_rows(numbers), into_columns=others)
+            everyone = Meeting(_gathered(rows), local, plan.score)
+            one_sided(everyone, plan.rule, numbers=_gathered_rows(numbers), into_columns=others)
     if positive is not None:
         add_own_gradients(
             rows.vectors,

@@ -24,10 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .tiles import Index, Tile
-
-Visit = tuple[Tile, bool]
-"""A tile, and whether it also stands for its mirror image across the diagonal."""
+from .tiles import Index, Tile, Visit
 
 
 @dataclass(frozen=True)
@@ -40,10 +37,9 @@ class Rule:
 
 @dataclass(frozen=True)
 class Rows:
-    """What is known of each anchor after the first passes, each `[E, N]`."""
+    """What is known of the anchors after the first passes."""
 
-    loss: Tensor  # 0 where the anchor takes no part
-    takes_part: Tensor
+    total: Tensor  # [2]: sum of losses, and how many anchors have one
     numbers: Tensor  # [E, N, 4]: level (exp(s - level) is the slope on N_i), Lp, Ln, 1/|P|
 
 
@@ -57,12 +53,16 @@ class LogSum:
 
     def __init__(self, like: Tensor, *, bounded: bool) -> None:
         lowest = torch.finfo(like.dtype).min
+        self.bounded = bounded
         self.peak = like.new_full(like.shape[:2], 0.0 if bounded else lowest)
         self.sum = like.new_zeros(like.shape[:2])
 
     def add(self, rows: Index, scores: Tensor, without: Tensor | None) -> None:
         """Adds scores `[e, r, c]` to the rows, except where `without` holds, and moves their maxima."""
         scores = scores if without is None else scores.masked_fill(without, -math.inf)
+        if self.bounded:
+            self.sum[rows] += scores.exp().sum(-1)
+            return
         before, peak = self.peak[rows].clone(), self.peak[rows]
         torch.maximum(before, scores.amax(-1), out=peak)
         self.sum[rows] *= (before - peak).exp_()
@@ -88,29 +88,15 @@ class Statistics:
 
     def add(self, tile: Tile, *, mirrored: bool = False) -> None:
         """Adds a tile to its rows; a mirrored one also to its columns."""
-        ends = [(tile.rows, -1), (tile.columns, -2)] if mirrored else [(tile.rows, -1)]
-        if tile.positive is not None:
-            pulled = torch.mul(tile.scores, tile.positive, out=tile.spare[2])
-            for at, axis in ends:
-                self.count[at] += tile.positive.sum(axis)
-                self.score[at] += pulled.sum(axis)
-        if self.bounded:
-            self._add_shares(tile, ends)
-            return
         for part in (tile, tile.turned()) if mirrored else (tile,):
-            self._add_running(part)
+            self._add_rows(part)
 
-    def _add_shares(self, tile: Tile, ends: list[tuple[Index, int]]) -> None:
-        negative, positive = tile.shares
-        for at, axis in ends:
-            self.negatives.sum[at] += negative.sum(axis)
-            if positive is not None:
-                self.positives.sum[at] += positive.sum(axis)
-
-    def _add_running(self, tile: Tile) -> None:
+    def _add_rows(self, tile: Tile) -> None:
         """Positives and negatives apart, each with a maximum of its own: either may be far above the other."""
         without = tile.left_out
         if tile.positive is not None:
+            self.count[tile.rows] += tile.positive.sum(-1)
+            self.score[tile.rows] += (tile.scores * tile.positive).sum(-1)
             positive = tile.positive > 0
             self.positives.add(tile.rows, tile.scores, ~positive)
             without = positive if without is None else positive | without
@@ -140,7 +126,8 @@ def row_statistics(found: Statistics, rule: Rule, *, visit: Callable[[], Iterabl
         takes_part = takes_part & (ln > -math.inf)
     never = level.new_full((), math.inf)  # exp(s - inf) = 0: no slope
     numbers = [torch.where(takes_part, level, never), torch.where(takes_part, lp, never), ln, inverse * takes_part]
-    return Rows(loss.masked_fill(~takes_part, 0), takes_part, torch.stack(numbers, dim=-1))
+    sums = (loss.masked_fill(~takes_part, 0).sum(), takes_part.sum().to(loss))
+    return Rows(torch.stack(sums), torch.stack(numbers, dim=-1))
 
 
 def _own_and_negatives(visit: Iterable[Visit], ln: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
@@ -178,27 +165,3 @@ def slopes(tile: Tile, numbers: Tensor, rule: Rule) -> Tensor:
             pull = inverse
         slope.addcmul_(tile.positive, pull, value=-1)
     return slope if tile.left_out is None else slope.masked_fill_(tile.left_out, 0)
-
-
-def one_exponential(rule: Rule) -> bool:
-    """Whether a slope is `exp(score)` times a number of the row, less a number of the row on its positives."""
-    return rule.positives == "mean_log" and rule.denominator != "own_and_negatives"
-
-
-def mutual_slopes(tile: Tile, numbers: Tensor, column_numbers: Tensor, rule: Rule) -> Tensor:
-    """Slopes of the rows' and of the columns' losses at once, in the place of the tile's shares; see `one_exponential`.
-
-    Args:
-        tile: Scores and masks; the scores are bounded.
-        numbers: `Rows.numbers` of the tile's rows, `[e, r, 4]`.
-        column_numbers: And of its columns, `[e, c, 4]`.
-        rule: Line of the table.
-    """
-    weight, column_weight = (-numbers[..., :1]).exp(), (-column_numbers[..., 0]).exp().unsqueeze(-2)
-    (slope, positive), both = tile.shares, torch.add(weight, column_weight, out=tile.spare[2])
-    if tile.positive is None or positive is None:
-        return slope.mul_(both)
-    if rule.denominator == "all":
-        slope += positive
-    pull = torch.add(numbers[..., 3:], column_numbers[..., 3].unsqueeze(-2), out=positive).mul_(tile.positive)
-    return slope.mul_(both).sub_(pull)

@@ -10,13 +10,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..similarity import Curve
+from .cpu_kernels import fill_masks
 
 TILE = 256
 """Side of a square tile on a CPU: its three arrays fit a cache of 2 MB. Of 256 to 768 it was the fastest at all N."""
+TILE_BOUNDED = 512
+"""The same for bounded scores, of which a pass over a tile reads and writes one array. Of 192 to 768 the fastest."""
 TILE_ACCELERATOR = 4096
 """Side elsewhere: starting a kernel costs as much as some million scores."""
 
@@ -31,6 +35,11 @@ class Side:
     key: Tensor | None
     slot: Tensor | None
 
+    @cached_property
+    def numbers(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Keys and slots as a kernel reads them."""
+        return _array(self.key), _array(self.slot)
+
 
 @dataclass(frozen=True)
 class Score:
@@ -38,6 +47,7 @@ class Score:
 
     temperature: float
     curve: Curve | None
+    bounded: bool = False  # whether fp32 bears exp(score) of all scores, and their sums, as they are
 
     def of(self, dots: Tensor) -> Tensor:
         """Scores of dot products: the curve, over the temperature."""
@@ -54,7 +64,6 @@ class Tile:
     dots: Tensor  # before the curve; where there is none, the scores
     positive: Tensor | None  # 1 or 0, of the dtype of the scores: products with it cost less than masking
     kept: Tensor | None  # the same: 0 where equal slots leave a pair out
-    spare: tuple[Tensor, ...]  # three more: new memory for each tile took as long as its dot products
 
     @property
     def left_out(self) -> Tensor | None:
@@ -62,18 +71,14 @@ class Tile:
         return None if self.kept is None else self.kept == 0
 
     @cached_property
-    def shares(self) -> tuple[Tensor, Tensor | None]:
-        """`exp(score)` of the negatives, 0 elsewhere, and of the positives where there may be some. For bounded scores.
+    def arrays(self) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+        """Scores and masks as a kernel reads and writes them."""
+        return _array(self.scores), _array(self.positive), _array(self.kept)
 
-        Both are in the memory of the tile.
-        """
-        share = torch.exp(self.scores, out=self.spare[0])
-        if self.kept is not None:
-            share *= self.kept
-        if self.positive is None:
-            return share, None
-        positive = torch.mul(share, self.positive, out=self.spare[1])
-        return share.sub_(positive), positive
+    @property
+    def corner(self) -> tuple[int, int, int]:
+        """Episode, row and column of the first score."""
+        return self.rows[0].start, self.rows[1].start, self.columns[1].start
 
     def turned(self) -> Tile:
         """The same pairs seen from the other side, where the score is symmetric."""
@@ -84,8 +89,11 @@ class Tile:
             self.dots.mT,
             _turned(self.positive),
             _turned(self.kept),
-            tuple(memory.mT for memory in self.spare),
         )
+
+
+Visit = tuple[Tile, bool]
+"""A tile, and whether it also stands for its mirror image across the diagonal."""
 
 
 def tiles(rows: Side, columns: Side, score: Score, *, triangle: bool = False) -> Iterator[Tile]:
@@ -97,56 +105,61 @@ def tiles(rows: Side, columns: Side, score: Score, *, triangle: bool = False) ->
     (episodes, n, _), m = rows.vectors.shape, columns.vectors.shape[1]
     if 0 in (episodes, n, m):
         return
-    side = _side(rows, columns)
+    side = _side(rows, columns, score)
     r = min(n, side)
     c = min(m, max(side * side // r, 1))
     e = min(episodes, max(side * side // (r * c), 1))
     down, across = _slices(n, r), _slices(m, c)
     meet_key = _may_meet(rows.key, columns.key, down, across)
     meet_slot = _may_meet(rows.slot, columns.slot, down, across)
-    keys, slots = _numbers(rows.key, columns.key, rows.vectors), _numbers(rows.slot, columns.slot, rows.vectors)
-    memory = rows.vectors.new_empty(6, e * r * c)
+    memory = rows.vectors.new_empty(3, e * r * c)  # new memory for each tile took as long as its dot products
     for some in _slices(episodes, e):
         for a in range(len(down)):
             for b in range(a if triangle else 0, len(across)):
                 i, j = (some, down[a]), (some, across[b])
                 one, other = rows.vectors[i], columns.vectors[j]
                 shape = (one.shape[0], one.shape[1], other.shape[1])
-                scores, positive, kept, *spare = memory[:, : math.prod(shape)].view(6, *shape).unbind()
+                scores, positive, kept = memory[:, : math.prod(shape)].view(3, *shape).unbind()
                 dots = _multiply(one, other, score, scores)
-                positive = _compare(torch.eq, keys, i, j, positive) if meet_key(a, b) else None
-                kept = _compare(torch.ne, slots, i, j, kept) if meet_slot(a, b) else None
-                if positive is not None and kept is not None:
-                    positive *= kept
-                yield Tile(i, j, dots if score.curve is None else score.of(dots), dots, positive, kept, tuple(spare))
+                positive, kept = positive if meet_key(a, b) else None, kept if meet_slot(a, b) else None
+                tile = Tile(i, j, dots if score.curve is None else score.of(dots), dots, positive, kept)
+                _fill_masks(tile, rows, columns)
+                yield tile
 
 
-def fits_a_tile(rows: Side, columns: Side) -> bool:
-    """Whether there is a single tile, which may be kept from one pass to the next."""
-    (episodes, n, _), m, side = rows.vectors.shape, columns.vectors.shape[1], _side(rows, columns)
-    return n <= side and 0 < episodes * n * m <= side**2
+class Meeting:
+    """All tiles of `rows` x `columns`, as often as they are asked for; a single one is kept from one pass to the next.
+
+    Where both are the same object only tiles on and above the diagonal are visited.
+    """
+
+    def __init__(self, rows: Side, columns: Side, score: Score) -> None:
+        self.rows, self.columns, self.score = rows, columns, score
+        self.triangle = columns is rows
+        (episodes, n, _), m, side = rows.vectors.shape, columns.vectors.shape[1], _side(rows, columns, score)
+        self._single = n <= side and 0 < episodes * n * m <= side**2
+        self._kept: list[Tile] = []
+
+    def __iter__(self) -> Iterator[Visit]:
+        if self._single and not self._kept:
+            self._kept = list(tiles(self.rows, self.columns, self.score))
+        for tile in self._kept or tiles(self.rows, self.columns, self.score, triangle=self.triangle):
+            yield tile, self.triangle and tile.rows != tile.columns
 
 
-def _side(rows: Side, columns: Side) -> int:
+def _side(rows: Side, columns: Side, score: Score) -> int:
     if rows.vectors.device.type != "cpu":
         return TILE_ACCELERATOR
-    (episodes, n, _), m, alone = rows.vectors.shape, columns.vectors.shape[1], 2 * TILE
-    return TILE if episodes * n * m > alone**2 else alone  # the products of a tile that is kept are computed once
+    (episodes, n, _), m, side = rows.vectors.shape, columns.vectors.shape[1], TILE_BOUNDED if score.bounded else TILE
+    # The products of a tile that is kept are computed once.
+    return side if episodes * n * m > (2 * side) ** 2 else 2 * side
 
 
 def own_tile(anchors: Tensor, positive: Tensor, score: Score) -> Tile:
     """The positives that are given row by row, as one tile of a single column `[E, N, 1]`."""
     dots = (anchors * positive).sum(-1, keepdim=True)
     everything = (slice(None), slice(None))
-    return Tile(
-        everything,
-        everything,
-        score.of(dots),
-        dots,
-        torch.ones_like(dots),
-        None,
-        dots.new_empty(3, *dots.shape).unbind(),
-    )
+    return Tile(everything, everything, score.of(dots), dots, torch.ones_like(dots), None)
 
 
 def _multiply(a: Tensor, b: Tensor, score: Score, memory: Tensor) -> Tensor:
@@ -182,26 +195,23 @@ def _may_meet(
     return meet
 
 
-def _numbers(row: Tensor | None, column: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Keys or slots as floating point on a CPU: comparing integers into a mask takes ten times as long.
+def _fill_masks(tile: Tile, rows: Side, columns: Side) -> None:
+    """On a CPU by a kernel: torch takes ten times as long to compare integers into a mask of floating point."""
+    if tile.positive is None and tile.kept is None:
+        return
+    if rows.vectors.device.type == "cpu":
+        fill_masks(*tile.arrays[1:], *rows.numbers, *columns.numbers, *tile.corner)
+        return
+    sides = ((torch.ne, tile.kept, rows.slot, columns.slot), (torch.eq, tile.positive, rows.key, columns.key))
+    for how, mask, mine, theirs in sides:
+        if mask is not None and mine is not None and theirs is not None:
+            how(mine[tile.rows].unsqueeze(-1), theirs[tile.columns].unsqueeze(-2), out=mask)
+    if tile.positive is not None and tile.kept is not None:
+        tile.positive.mul_(tile.kept)
 
-    Those that floating point does not hold exactly are counted through.
-    """
-    if row is None or column is None or like.device.type != "cpu":
-        return None if row is None or column is None else (row, column)
-    both = torch.cat([column, row], dim=1)
-    least, most = both.aminmax()
-    if max(-int(least), int(most)) >= 1 / torch.finfo(like.dtype).eps:
-        both = both.unique(return_inverse=True)[1]
-    columns, rows = both.to(like.dtype).split([column.shape[1], row.shape[1]], dim=1)
-    return rows, columns
 
-
-def _compare(
-    how: Callable[..., Tensor], numbers: tuple[Tensor, Tensor] | None, i: Index, j: Index, memory: Tensor
-) -> Tensor:
-    assert numbers is not None
-    return how(numbers[0][i].unsqueeze(-1), numbers[1][j].unsqueeze(-2), out=memory)
+def _array(tensor: Tensor | None) -> np.ndarray | None:
+    return None if tensor is None else tensor.numpy()
 
 
 def _turned(mask: Tensor | None) -> Tensor | None:

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from ..device import has_kernels
 from .rows import LogSum, Rule, Statistics
-from .tiles import Score, Side
+from .tiles import Meeting, Score, Side
 
 LOG2E = math.log2(math.e)
 PRECISIONS = {"highest": "tf32x3", "high": "tf32", "medium": "tf32"}  # "medium" has bf16 operands
@@ -55,8 +55,9 @@ def fits(vectors: Tensor, score: Score, rule: Rule) -> bool:
     )
 
 
-def add_statistics(found: Statistics, rows: Side, columns: Side, score: Score) -> None:
-    """Adds all pairs of `rows` x `columns` to the statistics of the rows."""
+def add_statistics(found: Statistics, met: Meeting) -> None:
+    """Adds all pairs to the statistics of the rows."""
+    rows, columns, score = met.rows, met.columns, met.score
     (episodes, n, width), m = rows.vectors.shape, columns.vectors.shape[1]
     if 0 in (episodes, n, m):
         return
@@ -81,41 +82,35 @@ def add_statistics(found: Statistics, rows: Side, columns: Side, score: Score) -
 
 
 def add_gradients(
-    rows: Side,
-    columns: Side,
-    score: Score,
+    met: Meeting,
     rule: Rule,
     *,
     numbers: Tensor,
-    bounded: bool,
     into_rows: Tensor | None = None,
     into_columns: Tensor | None = None,
     into_scores: Tensor | None = None,
 ) -> None:
-    """As `gradients.add_gradients`; `bounded` is that of the statistics."""
-    factors = _factors(numbers, rule, bounded)
+    """As `gradients.add_gradients`."""
+    factors = _factors(numbers, rule, met.score.bounded)
     if into_rows is not None or into_columns is None:
-        _add(rows, columns, factors, None, score, rule, bounded, into=into_rows, into_scores=into_scores)
+        _add(met.rows, met.columns, factors, None, met.score, rule, into=into_rows, into_scores=into_scores)
         into_scores = None
     if into_columns is not None:
-        _add(columns, rows, None, factors, score, rule, bounded, into=into_columns, into_scores=into_scores)
+        _add(met.columns, met.rows, None, factors, met.score, rule, into=into_columns, into_scores=into_scores)
 
 
 def add_symmetric_gradients(
-    rows: Side,
-    columns: Side,
-    score: Score,
+    met: Meeting,
     rule: Rule,
     *,
     numbers: Tensor,
     column_numbers: Tensor,
-    bounded: bool,
     into_rows: Tensor | None = None,
     into_scores: Tensor | None = None,
 ) -> None:
-    """As `gradients.add_symmetric_gradients`; `bounded` is that of the statistics."""
-    mine, theirs = (_factors(x, rule, bounded) for x in (numbers, column_numbers))
-    _add(rows, columns, mine, theirs, score, rule, bounded, into=into_rows, into_scores=into_scores)
+    """As `gradients.add_symmetric_gradients`."""
+    mine, theirs = (_factors(x, rule, met.score.bounded) for x in (numbers, column_numbers))
+    _add(met.rows, met.columns, mine, theirs, met.score, rule, into=into_rows, into_scores=into_scores)
 
 
 def _add(
@@ -125,7 +120,6 @@ def _add(
     visited_factors: Tensor | None,
     score: Score,
     rule: Rule,
-    bounded: bool,
     *,
     into: Tensor | None,
     into_scores: Tensor | None,
@@ -145,7 +139,7 @@ def _add(
         (plan.blocks * episodes, plan.runs, plan.constants["PARTS"]),
         *(left, right, *keys, *slots, owner_factors, visited_factors, sums, told, n, m, width, plan.run),
         LOG2E / score.temperature,
-        BOUNDED=bounded,
+        BOUNDED=score.bounded,
         LOG_SUM=rule.positives == "log_sum",
         NEGATIVES=rule.denominator == "negatives",
         **plan.constants,

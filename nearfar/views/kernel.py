@@ -1,7 +1,6 @@
 """The CPU engine: one view of one image from uint8 to float32 in a single pass, in buffers that stay in the cache.
 
-All compiled functions are in this one file on purpose. Numba's cache on disk is renewed when the file of the outermost
-function changes; a change to a file it merely imports would go unnoticed.
+All compiled functions are in this one file on purpose: see `compiled`.
 
 Constants are float32, because a Python float would turn the arithmetic into float64.
 """
@@ -10,31 +9,15 @@ from __future__ import annotations
 
 from math import exp
 
-import numba
 import numpy as np
+
+from ..compiled import compiled, inlined
 
 f32 = np.float32
 ZERO, ONE, TWO, FOUR, SIX, SIXTH, TINY = f32(0), f32(1), f32(2), f32(4), f32(6), f32(1 / 6), f32(1e-20)
 RED, GREEN, BLUE = f32(0.2989), f32(0.587), f32(0.114)
 UNIT = f32(1 / 255)
 NEGLIGIBLE = 1e-9  # blur weights below this are left out
-
-# Sums may be reordered and multiplications fused; NaN and infinity keep their meaning.
-FAST = {"contract", "reassoc", "nsz", "arcp"}
-
-
-inlined = numba.njit(nogil=True, fastmath=FAST)
-
-
-def compiled(function):
-    """Compiled without the GIL, cached beside this file or in the user's cache directory.
-
-    Where neither can be written to (a read-only container), it is compiled once a process instead, in about 5 s.
-    """
-    try:
-        return numba.njit(nogil=True, fastmath=FAST, cache=True)(function)
-    except RuntimeError:  # no directory to cache in
-        return numba.njit(nogil=True, fastmath=FAST)(function)
 
 
 @inlined
