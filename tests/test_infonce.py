@@ -133,7 +133,8 @@ def test_kernels_and_torch_equal_the_dense_twin_in_fp32(monkeypatch, kernels, si
 def test_the_kernels_exponential():
     x = np.linspace(-40, 40, 100_001, dtype=np.float32)
     got = x.reshape(1, 1, -1).copy()
-    cpu_kernels.to_shares(got, None, None, np.float32(0))
+    sums = np.zeros((4, 1, 1), np.float32)
+    cpu_kernels.add_sums(got, None, None, sums, None, 0, 0, 0, np.float32(0))  # leaves exp(score)
     assert np.abs(got.ravel() / np.exp(x.astype(np.float64)) - 1).max() < 2e-7
     assert cpu_kernels.exponential(np.float32(0)) == 1 and np.isnan(cpu_kernels.exponential(np.float32(np.nan)))
 

@@ -41,9 +41,10 @@ def row_statistics(own: Tile | None, met: Meeting, rule: Rule, pull: Pull | None
     """
     sums = np.zeros((4, *met.rows.vectors.shape[:2]), np.float32)
     if own is not None:
-        cpu_kernels.add_sums(*own.arrays, sums, None, 0, 0, 0)
+        cpu_kernels.add_sums(*own.arrays, sums, None, 0, 0, 0, None)
+    shares = None if pull is None else _apart(rule)
     for tile, mirrored in met:
-        cpu_kernels.add_sums(*tile.arrays, sums, sums if mirrored else None, *tile.corner)
+        cpu_kernels.add_sums(*tile.arrays, sums, sums if mirrored else None, *tile.corner, shares)
         if pull is not None:
             pull.add(tile)
     numbers = met.rows.vectors.new_empty(*met.rows.vectors.shape[:2], 4)
@@ -81,16 +82,14 @@ class Pull:
 
     Args:
         met: Anchors and others; nothing reaches the latter.
-        rule: Which loss.
     """
 
-    def __init__(self, met: Meeting, rule: Rule) -> None:
-        self.columns, self.rule = met.columns.vectors, rule
+    def __init__(self, met: Meeting) -> None:
+        self.columns = met.columns.vectors
         self.pushed, self.pulled = torch.zeros_like(met.rows.vectors), torch.zeros_like(met.rows.vectors)
 
     def add(self, tile: Tile) -> None:
-        """Adds a tile, and uses it up."""
-        cpu_kernels.to_shares(*tile.arrays, _apart(self.rule))
+        """Adds a tile whose scores are `exp(score)` or 0 by now."""
         others = self.columns[tile.columns]
         if tile.positive is not None:
             self.pulled[tile.rows].baddbmm_(tile.positive, others)

@@ -76,10 +76,11 @@ def fill_masks(positive, kept, keys, slots, other_keys, other_slots, episode, ro
 
 
 @compiled
-def add_sums(scores, positive, kept, sums, column_sums, episode, row, column):
+def add_sums(scores, positive, kept, sums, column_sums, episode, row, column, negatives_alone):
     """Adds to each row the number of its positives, their scores, and exponentials of positives and of negatives.
 
     `sums` is `[4, E, N]`, `column_sums` None or `[4, E, M]`, which may be the same: then columns are added to as well.
+    With `negatives_alone`, 1 or 0 but not None, scores are replaced by what they push with: `exp(score)` or 0.
     """
     span = slice(column, column + scores.shape[2])
     for e in range(scores.shape[0]):
@@ -98,6 +99,11 @@ def add_sums(scores, positive, kept, sums, column_sums, episode, row, column):
                     count += positive[e, i, j]
                     score += line[j] * positive[e, i, j]
                     near += share * positive[e, i, j]
+                if negatives_alone is not None:
+                    weight = ONE if kept is None else kept[e, i, j]
+                    if positive is not None:
+                        weight -= negatives_alone * positive[e, i, j]
+                    line[j] = share * weight
             if positive is not None and column_sums is not None:
                 near_row, score_row = column_sums[2, at, span], column_sums[1, at, span]
                 _add_positives(line, positive[e, i], column_sums[0, at, span], score_row, near_row)
@@ -124,18 +130,6 @@ def to_numbers(sums, numbers, negatives_alone):
             taking_part += 1
             row[0], row[1], row[2], row[3] = level, lp, ln, 1 / count
     return total, taking_part
-
-
-@compiled
-def to_shares(scores, positive, kept, negatives_alone):
-    """Replaces scores by what they push with, `exp(score)` or 0."""
-    for e in range(scores.shape[0]):
-        for i in range(scores.shape[1]):
-            for j in range(scores.shape[2]):
-                weight = ONE if kept is None else kept[e, i, j]
-                if positive is not None:
-                    weight -= negatives_alone * positive[e, i, j]
-                scores[e, i, j] = exponential(scores[e, i, j]) * weight
 
 
 @compiled

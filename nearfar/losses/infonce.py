@@ -128,7 +128,7 @@ class _InfoNCE(torch.autograd.Function):
         met, pull = Meeting(rows, columns, plan.score), None
         if cpu_infonce.fits(anchor, plan.score, plan.rule):
             if plan.gradients and local is not rows and not ctx.needs_input_grad[1]:
-                pull = cpu_infonce.Pull(met, plan.rule)
+                pull = cpu_infonce.Pull(met)
             found = cpu_infonce.row_statistics(own, met, plan.rule, pull)
         else:
             found = _row_statistics(own, met, plan)
