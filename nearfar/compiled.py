@@ -8,7 +8,10 @@ import numba
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 
-inlined = numba.njit(nogil=True, fastmath=FAST)
+HOW = {"nogil": True, "fastmath": FAST, "error_model": "numpy"}
+"""Division by 0 gives infinity or NaN: to raise would take a branch, and a loop with branches runs number by number."""
+
+inlined = numba.njit(**HOW)
 
 
 def compiled(function):
@@ -19,6 +22,6 @@ def compiled(function):
     read-only container), a function is compiled once a process instead, in 0.3 to 5 s.
     """
     try:
-        return numba.njit(nogil=True, fastmath=FAST, cache=True)(function)
+        return numba.njit(**HOW, cache=True)(function)
     except RuntimeError:  # no directory to cache in
-        return numba.njit(nogil=True, fastmath=FAST)(function)
+        return numba.njit(**HOW)(function)

@@ -55,6 +55,20 @@ def test_lab_is_that_of_scikit_image():
     torch.testing.assert_close(lab(rgb.float()).double(), expected, rtol=0, atol=2e-4)
 
 
+def test_the_kernel_splits_as_torch_does():
+    """float32 goes through the kernel, float64 through torch; all hues, the dark ones closely."""
+    steps = torch.cat([torch.linspace(0, 1, 40), torch.linspace(0, 0.06, 30)])
+    rgb = torch.cartesian_prod(steps, steps, steps).T.reshape(1, 3, 70, 70 * 70)
+    views = LightAndColour(View(size=8))
+    for given in (rgb, rgb.mT, rgb.flip(1).expand(2, -1, -1, -1)):
+        for got, wanted in zip(views.split(given), views.split(given.double()), strict=True):
+            assert got.dtype == torch.float32
+            torch.testing.assert_close(got.double(), wanted, rtol=0, atol=2e-6)
+    rgb[0, 0, 3, 5] = torch.nan
+    light, colour = views.split(rgb)
+    assert light.isnan().sum() == 1 and colour.isnan()[0, :, 3, 5].all() and colour.isnan().sum() == 2
+
+
 def test_all_colours_lie_between_minus_1_and_1_and_fill_that_range():
     steps = torch.linspace(0, 1, 18, dtype=torch.float64)
     rgb = torch.cartesian_prod(steps, steps, steps).T.reshape(1, 3, 18, 18 * 18)

@@ -8,10 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from . import lab_kernel
 from .view import View
 
 if TYPE_CHECKING:
@@ -47,6 +49,15 @@ def lab(rgb: Tensor) -> Tensor:
 
 def _f(t: Tensor) -> Tensor:
     return torch.where(t > 0.008856, t.clamp(min=0.008856) ** (1 / 3), 7.787 * t + 16 / 116)
+
+
+def _split(rgb: Tensor) -> list[Tensor]:
+    """As `LightAndColour.split`, by the kernel."""
+    parts = [rgb.new_empty(len(rgb), channels, *rgb.shape[2:]) for channels in (1, 2)]
+    factors = np.array([116, 500, 200]) / STD, (np.array([-16, 0, 0]) - MEAN) / STD
+    constants = (x.astype(np.float32) for x in (np.array(TO_XYZ) / np.array(WHITE)[:, None], *factors))
+    lab_kernel.split(rgb.contiguous().numpy(), *constants, *(part.numpy() for part in parts))
+    return parts
 
 
 @dataclass(frozen=True)
@@ -99,6 +110,8 @@ class LightAndColour:
                 where="images",
                 mend="colour images, --channels 3",
             )
+        if rgb.device.type == "cpu" and rgb.dtype == torch.float32 and rgb.ndim == 4:
+            return _split(rgb)
         mean, std = (rgb.new_tensor(v).view(3, 1, 1) for v in (MEAN, STD))
         scaled = (lab(rgb) - mean) / std
         return [scaled[..., :1, :, :].contiguous(), scaled[..., 1:, :, :].contiguous()]
