@@ -88,12 +88,12 @@ def test_pad_out_of_range_is_named(pad):
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [(20, 20, 20), (31, 17, 24), (7, 40, 9), (1, 1, 4), (48, 61, 11)])
-@pytest.mark.parametrize("pad", [0.13, 1.0])
-def test_view_equals_the_slow_twin_on_padded_images(height, width, size, pad):
-    images, view = slow.smooth(30, 3, height, width), View(size=size, pad=pad, **EVERYTHING, **UNIT)
+@pytest.mark.parametrize(("pad", "reflect"), [(0.13, False), (1.0, False), (0.13, True), (0.5, True)])
+def test_view_equals_the_slow_twin_on_padded_images(height, width, size, pad, reflect):
+    images, view = slow.smooth(30, 3, height, width), View(size=size, pad=pad, reflect=reflect, **EVERYTHING, **UNIT)
     draw = drawn(view, 30, height, width)
     down, across = round(pad * height), round(pad * width)
-    padded = np.pad(images, ((0, 0), (0, 0), (down, down), (across, across)))
+    padded = np.pad(images, ((0, 0), (0, 0), (down, down), (across, across)), mode="reflect" if reflect else "constant")
     moved = draw._replace(boxes=draw.boxes + np.array([down, across, 0, 0], np.int32))
     settings = {
         "size": size,
@@ -130,10 +130,11 @@ def test_without_a_margin_views_are_as_they_were():
     assert boxes.min() >= 0 and (boxes[:, 0] + boxes[:, 2]).max() <= 30 and (boxes[:, 1] + boxes[:, 3]).max() <= 21
 
 
-def test_what_fills_the_canvas_beyond_an_image_is_not_seen():
+@pytest.mark.parametrize("reflect", [False, True])
+def test_what_fills_the_canvas_beyond_an_image_is_not_seen(reflect):
     """Images of several sizes share a canvas; the margin of each begins where the image ends."""
     images, sizes = slow.smooth(12, 3, 20, 28), np.array([[20, 28], [11, 28], [20, 9], [5, 5]] * 3)
-    view = View(size=16, pad=0.25, **EVERYTHING)
+    view = View(size=16, pad=0.25, reflect=reflect, **EVERYTHING)
     draw = view.draw(np.arange(12), sizes, seed=0, epoch=0, view=0)
     dirty, clean = np.full((12, 3, 33, 40), 255, np.uint8), np.zeros((12, 3, 20, 28), np.uint8)
     for b, (height, width) in enumerate(sizes):
@@ -142,6 +143,31 @@ def test_what_fills_the_canvas_beyond_an_image_is_not_seen():
     for b, (height, width) in enumerate(sizes):
         alone = view.draw([b], [[height, width]], seed=0, epoch=0, view=0)
         assert torch.equal(view.apply(clean[b : b + 1, :, :height, :width], alone)[0], view.apply(clean, draw)[b])
+
+
+def test_crops_are_drawn_as_often_as_asked():
+    """The others are of the whole image; where there is a crop, it is the one that there always was."""
+    always, often, never = (drawn(random_crop(32, pad=1 / 8, crop_p=p), 20_000, 32, 32).boxes for p in (1, 0.8, 0))
+    whole = [0, 0, 32, 32]
+    assert (never == whole).all()
+    same = (often == always).all(1)
+    assert ((often == whole).all(1) | same).all()
+    left_out = 20_000 - int(same.sum())  # but for those of the 81 places that are the whole image
+    assert stats.binomtest(left_out, 20_000, 0.2 * 80 / 81).pvalue > 1e-3
+
+
+def test_a_crop_far_beyond_an_image_that_mirrors_reads_no_other_memory():
+    images = np.random.default_rng(0).integers(100, 200, (4, 3, 6, 6), dtype=np.uint8)
+    boxes = [[-90, 0, 4, 4], [0, 60, 3, 3], [400, 400, 2, 2], [2, -300, 5, 9]]
+    draw = plain(np.array([[0, 0, 6, 6]] * 4, np.int32))
+    draw = draw._replace(boxes=np.array(boxes, np.int32), reflect=np.ones(4, np.bool_))
+    made = render(images, draw, size=5, mean=(0.0,) * 3, std=(1.0,) * 3)
+    assert made.min() >= 100 / 255 and made.max() <= 200 / 255
+
+
+def test_a_margin_wider_than_what_it_mirrors_is_refused():
+    with pytest.raises(UsageError, match="at most 0.5"):
+        View(size=8, pad=0.6, reflect=True)
 
 
 def test_a_crop_wholly_beyond_the_image_is_black():

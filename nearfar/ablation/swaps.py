@@ -91,6 +91,7 @@ def union_view(context: Context) -> View:
     return replace(
         two,
         pad=one.pad,
+        reflect=one.reflect,
         jitter=(jitter[0], jitter[1], jitter[2], jitter[3]),
         jitter_p=max(one.jitter_p, two.jitter_p),
         grey_p=max(one.grey_p, two.grey_p),

@@ -126,7 +126,8 @@ class _InfoNCE(torch.autograd.Function):
 
         own = None if positive is None else own_tile(anchor, positive, plan.score)
         met, pull = Meeting(rows, columns, plan.score), None
-        if cpu_infonce.fits(anchor, plan.score, plan.rule):
+        settings = (anchor, plan.score, plan.rule)
+        if cpu_infonce.fits(*settings) and not triton_infonce.fits(*settings):
             if plan.gradients and local is not rows and not ctx.needs_input_grad[1]:
                 pull = cpu_infonce.Pull(met)
             found = cpu_infonce.row_statistics(own, met, plan.rule, pull)

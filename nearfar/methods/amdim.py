@@ -55,9 +55,9 @@ def amdim(
 
     Adam at 2e-4 and weight decay 1e-5 in its code: `--optimizer adamw`. One GPU bears large batches with `--chunk`.
 
-    Differs from the released code: below 64 pixels every view is moved (there 80 %), and what comes in is black (there
-    mirrored); views are resampled bilinearly, not bicubically; both views share the statistics of a norm, which at the
-    end is part of the head, not of the encoder; its latest state has a penalty of 0.04; AdamW's betas are 0.9, 0.999.
+    Differs from the released code: views are resampled bilinearly, not bicubically; both views share the statistics of
+    a norm, which at the end is part of the head, not of the encoder; its latest state has a penalty of 0.04; AdamW's
+    betas are 0.9, 0.999.
 
     Relations: `yadim` compares the last maps alone; with every cell as a negative of every other, `simclr`.
 
@@ -78,9 +78,9 @@ def amdim(
 
 
 def amdim_view(size: int, *, flip: float) -> View:
-    """AMDIM's view: below 64 pixels (CIFAR) moved by up to an eighth, otherwise a crop; jitter, grey."""
+    """AMDIM's view: below 64 pixels (CIFAR) mostly moved by up to an eighth, otherwise a crop; jitter, grey."""
     hue = 0.1 if size >= 128 else 0.2
     colours = {"jitter": (0.4, 0.4, 0.4, hue), "jitter_p": 0.8, "grey_p": 0.25, "blur_p": 0.0, "flip": flip}
     if size < 64:
-        return random_crop(size, pad=1 / 8, **colours)
+        return random_crop(size, pad=1 / 8, reflect=True, crop_p=0.8, **colours)
     return View(size=size, scale=(0.3, 1.0), ratio=(0.7, 1.4), **colours)

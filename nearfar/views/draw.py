@@ -17,7 +17,7 @@ AREA = slice(0, ATTEMPTS)
 RATIO = slice(ATTEMPTS, 2 * ATTEMPTS)
 TOP, LEFT, FLIP, JITTER, ORDER = range(20, 25)
 FACTORS = slice(25, 29)
-GREY, BLUR, SIGMA, SOLARISE, SLOTS = range(29, 34)
+GREY, BLUR, SIGMA, SOLARISE, CROP, SLOTS = range(29, 35)
 
 
 class Draw(NamedTuple):
@@ -34,7 +34,9 @@ class Draw(NamedTuple):
         grey: True where the colours are replaced by their grey value, bool `[B]`.
         sigma: Standard deviation of the Gaussian blur in output pixels, float32 `[B]`; 0: no blur.
         solarise: True where values at or above the threshold are inverted, bool `[B]`.
-        valid: Height and width of the image, int32 `[B, 2]`; what a crop takes from beyond them is black.
+        valid: Height and width of the image, int32 `[B, 2]`.
+        reflect: What a crop takes from beyond the image: True, the image mirrored at its edge pixels, which are not
+            repeated; False, black. Bool `[B]`.
     """
 
     boxes: NDArray[np.int32]
@@ -45,6 +47,7 @@ class Draw(NamedTuple):
     sigma: NDArray[np.float32]
     solarise: NDArray[np.bool_]
     valid: NDArray[np.int32]
+    reflect: NDArray[np.bool_]
 
 
 def plain(boxes: NDArray[np.int32]) -> Draw:
@@ -57,7 +60,7 @@ def plain(boxes: NDArray[np.int32]) -> Draw:
     off = np.zeros(count, np.bool_)
     order = np.tile(ORDERS[0], (count, 1))
     valid = boxes[:, :2] + boxes[:, 2:]
-    return Draw(boxes, off, order, np.tile(NEUTRAL, (count, 1)), off, np.zeros(count, np.float32), off, valid)
+    return Draw(boxes, off, order, np.tile(NEUTRAL, (count, 1)), off, np.zeros(count, np.float32), off, valid, off)
 
 
 def crops(
@@ -66,6 +69,7 @@ def crops(
     scale: tuple[float, float],
     ratio: tuple[float, float],
     pad: float = 0.0,
+    probability: float = 1.0,
 ) -> NDArray[np.int32]:
     """Random resized crops: area uniform, log of width / height uniform, position uniform among those that fit.
 
@@ -80,6 +84,7 @@ def crops(
         pad: Margin around the image, as a share of its height above and below and of its width at the sides, >= 0,
             rounded to whole pixels. Area is that of the image with its margin, before rounding, so that a crop of
             `1 / (1 + 2 pad)^2` of it is exactly as large as a square image.
+        probability: Of a crop; otherwise the whole image is taken.
 
     Source: Szegedy et al. 2015, section 6, https://arxiv.org/abs/1409.4842.
     """
@@ -97,7 +102,9 @@ def crops(
     width = np.where(found, widths[rows, first], central_width)
     top = np.where(found, np.floor(uniform[:, TOP] * (full_height - height + 1)), (full_height - height) // 2)
     left = np.where(found, np.floor(uniform[:, LEFT] * (full_width - width + 1)), (full_width - width) // 2)
-    return np.stack([top - margin[:, 0], left - margin[:, 1], height, width], axis=1).astype(np.int32)
+    boxes = np.stack([top - margin[:, 0], left - margin[:, 1], height, width], axis=1)
+    whole = np.hstack([np.zeros_like(sizes), sizes])
+    return np.where(uniform[:, CROP, None] < probability, boxes, whole).astype(np.int32)
 
 
 def colours(uniform: NDArray[np.float64], jitter: tuple[float, ...], probability: float) -> NDArray[np.float32]:

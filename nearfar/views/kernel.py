@@ -54,10 +54,18 @@ def _taps(length, flip, first, weights):
 
 
 @inlined
-def _resample(image, valid, box, flip, planes, first, weights, row, rows):
+def _seen(index, size):
+    """What a mirror at both edge pixels shows; no memory beyond the image, wherever a box lies."""
+    index = abs(index)
+    return max(min(index, 2 * (size - 1) - index), 0)
+
+
+@inlined
+def _resample(image, valid, box, flip, reflect, planes, first, weights, row, rows):
     """Crop, antialiased resize and mirror: uint8 `[C, H, W]` to `[0, 1]`. Across first, then down.
 
-    Pixels beyond `valid`, height and width of the image, are 0 and their memory is not read.
+    Pixels beyond `valid`, height and width of the image, are 0, or with `reflect` those that it mirrors at its edges;
+    their memory is not read.
     first: uint32 `[2, S]`, unsigned so that no index is checked for being negative; weights: `[2, taps, S]`; row: one
     source row and room for the taps; rows: `[H, S]`.
     """
@@ -74,12 +82,20 @@ def _resample(image, valid, box, flip, planes, first, weights, row, rows):
     for channel in range(image.shape[0]):
         for y in range(height):
             target = rows[y]
-            if top + y < 0 or top + y >= valid[0]:
+            line = top + y
+            if reflect:
+                line = _seen(line, valid[0])
+            elif line < 0 or line >= valid[0]:
                 target[:] = ZERO
                 continue
-            source = image[channel, top + y, left + begin : left + end]
+            source = image[channel, line, left + begin : left + end]
             for x in range(end - begin):
                 inside[x] = f32(source[x]) * UNIT
+            if reflect:
+                for x in range(begin):
+                    row[x] = f32(image[channel, line, _seen(left + x, valid[1])]) * UNIT
+                for x in range(end, width):
+                    row[x] = f32(image[channel, line, _seen(left + x, valid[1])]) * UNIT
             for x in range(size):
                 target[x] = near[x] * row[at[x]] + far[x] * beside[at[x]]
             for tap in range(2, taps_across):
@@ -273,7 +289,9 @@ def views(images, draw, size, radius, threshold, mean, scale, channels_last, beg
     row = np.empty(max(longest + most_taps, size + 2 * radius), np.float32)
     rows = np.empty((max(longest, size), size), np.float32)
     for b in range(begin, end):
-        _resample(images[b], draw.valid[b], draw.boxes[b], draw.flip[b], planes, first, weights, row, rows)
+        _resample(
+            images[b], draw.valid[b], draw.boxes[b], draw.flip[b], draw.reflect[b], planes, first, weights, row, rows
+        )
         _jitter(planes, draw.order[b], draw.factors[b])
         if draw.grey[b] and channels == 3:
             _saturation(planes, ZERO)

@@ -90,7 +90,9 @@ def _table(draw: Draw, mean: NDArray[np.float32], scale: NDArray[np.float32], de
     pause = np.where(contrast.any(1), contrast.argmax(1), operations.shape[1])
     chosen = [np.flatnonzero(mask) for mask in (contrast.any(1), draw.sigma > 0)]
     lists = [np.pad(samples, (0, count - len(samples))) for samples in chosen]
-    whole = np.column_stack([draw.boxes, draw.valid, draw.flip, draw.solarise, *lists, pause, operations])
+    whole = np.column_stack(
+        [draw.boxes, draw.valid, draw.flip + 2 * draw.reflect, draw.solarise, *lists, pause, operations]
+    )
     # Rows of 32 bytes: what follows is aligned whatever the batch, so that one compilation serves all.
     real = np.column_stack([draw.sigma, factors, np.zeros((count, 2))])
     parts = [whole.astype(np.int32), *(part.astype(np.float32).view(np.int32) for part in (real, mean, scale))]

@@ -89,24 +89,36 @@ def _total(i, length, SIZE: tl.constexpr):
 
 
 @jit
+def _mirrored(i, length, reflect):
+    """Pixel i, or where it lies beyond the image and that reflects, the one that is seen there."""
+    inner = tl.where(i < 0, -i, tl.where(i >= length, 2 * (length - 1) - i, i))
+    return tl.where(reflect, inner, i)
+
+
+@jit
 def resampled(image, box, width, area, y, x, SIZE: tl.constexpr, TILE: tl.constexpr, CHANNELS: tl.constexpr):
     """Crop, antialiased resize and mirror of a tile, values in [0, 1].
 
     image: its first plane; box: its row of `whole`; width, area: of a plane in memory. Pixels beyond the valid size are
-    0 and their memory is not read. Both directions in one go: where a crop is shrunk, four reads a pixel of it.
+    0, or those that the image mirrors; their memory is not read. Both directions in one go: where a crop is shrunk,
+    four reads a pixel of it.
     """
     top, height, rows = tl.load(box + TOP), tl.load(box + HEIGHT), tl.load(box + VALID_HEIGHT)
     left, breadth, columns = tl.load(box + LEFT), tl.load(box + WIDTH), tl.load(box + VALID_WIDTH)
-    x = tl.where(tl.load(box + FLIP) != 0, SIZE - 1 - x, x)
+    flip = tl.load(box + FLIP)  # and in its second bit, whether what lies beyond the image is mirrored
+    reflect = flip >= 2
+    x = tl.where(flip % 2 != 0, SIZE - 1 - x, x)
     first_down, first_across = _first(y, height, SIZE), _first(x, breadth, SIZE)
     red = tl.zeros((TILE, TILE), tl.float32)
     green, blue = red, red
     for down in range(_taps(height, SIZE)):
         share, row = _weight(y, first_down + down, height, SIZE), top + first_down + down
+        row = _mirrored(row, rows, reflect)
         reds = tl.zeros((TILE, TILE), tl.float32)
         greens, blues = reds, reds
         for across in range(_taps(breadth, SIZE)):
             weight, column = _weight(x, first_across + across, breadth, SIZE), left + first_across + across
+            column = _mirrored(column, columns, reflect)
             inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
             at = image + (row * width + column)
             reds += weight * tl.load(at, mask=inside, other=0).to(tl.float32)

@@ -31,8 +31,10 @@ class View:
         size: Side of the view, pixels.
         scale: Smallest and largest share of the image's area in the crop, in (0, 1]; of the area with the margin.
         ratio: Smallest and largest width / height of the crop, > 0.
-        pad: Black margin put around the image before the crop: its share of the height above and below, of the width
+        pad: Margin put around the image before the crop: its share of the height above and below, of the width
             at the sides, in [0, 1], rounded to whole pixels.
+        reflect: Whether the margin mirrors the image (edge pixels not repeated, `pad` at most 0.5) or is black.
+        crop_p: Probability of the crop; otherwise the whole image is taken.
         flip: Probability of mirroring left to right.
         jitter: Half-ranges of brightness, contrast, saturation (factor in `[max(0, 1 - j), 1 + j]`) and hue (turns in
             `[-j, j]`, at most 0.5). The four are applied in random order, values cut to [0, 1] after each.
@@ -67,6 +69,8 @@ class View:
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     pad: float = 0.0
+    reflect: bool = False
+    crop_p: float = 1.0
     flip: float = 0.5
     jitter: tuple[float, float, float, float] = (0.8, 0.8, 0.8, 0.2)
     jitter_p: float = 0.8
@@ -92,9 +96,11 @@ class View:
                 faults.append(f"{name}={pair!r}: smallest and largest value, above 0{limit}")
         if len(self.jitter) != 4 or not (all(0 <= j < float("inf") for j in self.jitter) and self.jitter[3] <= 0.5):
             faults.append(f"jitter={self.jitter!r}: brightness, contrast, saturation, hue, each >= 0, hue at most 0.5")
-        for name in ("pad", "flip", "jitter_p", "grey_p", "blur_p", "solarise_p", "threshold"):
+        for name in ("pad", "crop_p", "flip", "jitter_p", "grey_p", "blur_p", "solarise_p", "threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 faults.append(f"{name}={getattr(self, name)!r}: between 0 and 1")
+        if self.reflect and self.pad > 0.5:
+            faults.append(f"pad={self.pad!r} with reflect: at most 0.5, an image has no more to mirror")
         return faults
 
     @property
@@ -123,7 +129,7 @@ class View:
         low, high = self.sigma
         sigma = np.where(uniform[:, BLUR] < self.blur_p, low + (high - low) * uniform[:, SIGMA], 0.0)
         return Draw(
-            boxes=crops(uniform, sizes, self.scale, self.ratio, self.pad),
+            boxes=crops(uniform, sizes, self.scale, self.ratio, self.pad, self.crop_p),
             flip=uniform[:, FLIP] < self.flip,
             order=ORDERS[(uniform[:, ORDER] * len(ORDERS)).astype(np.int64)],
             factors=colours(uniform, self.jitter, self.jitter_p),
@@ -131,6 +137,7 @@ class View:
             sigma=sigma.astype(np.float32),
             solarise=uniform[:, SOLARISE] < self.solarise_p,
             valid=sizes.astype(np.int32),
+            reflect=np.full(len(sizes), self.reflect),
         )
 
     def apply(
@@ -176,7 +183,7 @@ class View:
 
 
 def random_crop(size: int, *, pad: float, **settings: Any) -> View:
-    """The view of supervised and few-shot training: a black margin, a crop as large as the image, mirroring.
+    """The view of supervised and few-shot training: a margin, a crop as large as the image, mirroring.
 
     On images of `size` x `size` pixels it is torchvision's `RandomCrop(size, padding=pad * size)` and
     `RandomHorizontalFlip()`: no pixel is resampled. Square images of another size are cropped likewise, then resized;
@@ -185,7 +192,7 @@ def random_crop(size: int, *, pad: float, **settings: Any) -> View:
     Args:
         size: Side of the view, pixels.
         pad: As in `View`; 1/8 for 4 of 32 pixels.
-        settings: As in `View`; jitter, grey and blur are off unless their probabilities are given.
+        settings: As in `View`; the margin is black, and jitter, grey and blur are off unless given.
 
     Raises:
         UsageError: A value out of its range.

@@ -21,11 +21,12 @@ def noise(count: int, size: int) -> torch.Tensor:
     return torch.randint(1, 256, (count, 3, size, size), dtype=torch.uint8)
 
 
+@pytest.mark.parametrize("mode", ["constant", "reflect"])
 @pytest.mark.parametrize(("size", "padding"), [(32, 4), (28, 4), (84, 8)])
-def test_views_are_crops_that_torchvision_makes(size, padding):
-    images, view = noise(40, size), random_crop(size, pad=padding / size, **UNIT)
+def test_views_are_crops_that_torchvision_makes(size, padding, mode):
+    images, view = noise(40, size), random_crop(size, pad=padding / size, reflect=mode == "reflect", **UNIT)
     draw = view.draw(np.arange(40), [[size, size]] * 40, seed=0, epoch=0, view=0)
-    crop = transforms.RandomCrop(size, padding=padding)
+    crop = transforms.RandomCrop(size, padding=padding, padding_mode=mode)
     for made, image, box, flip in zip(view.apply(images, draw), images, draw.boxes, draw.flip, strict=True):
         chosen = crop.make_params([image]) | {"top": int(box[0]) + padding, "left": int(box[1]) + padding}
         expected = crop.transform(image, chosen)

@@ -114,10 +114,11 @@ def test_crops_with_margins_of_images_that_do_not_fill_their_canvas(size, monkey
     assert torch.equal(found, on_gpu(images, draw, monkeypatch, size=size))
 
 
+@pytest.mark.parametrize("reflect", [False, True])
 @pytest.mark.parametrize(("size", "channels"), [(9, 3), (1, 3), (9, 1)])
-def test_everything_together_over_several_tiles(size, channels, monkeypatch):
+def test_everything_together_over_several_tiles(size, channels, reflect, monkeypatch):
     monkeypatch.setattr(triton_render, "TILE", 8)
-    view = View(size=size, pad=0.2, jitter_p=1.0, grey_p=0.0, solarise_p=0.5)
+    view = View(size=size, pad=0.2, reflect=reflect, jitter_p=1.0, grey_p=0.0, solarise_p=0.5)
     images, sizes = noise(3, channels, size + 1, size + 4), [[size + 1, size + 4], [size, size + 4], [size + 1, 3]]
     draw = view.draw(np.arange(3), sizes, seed=3, epoch=0, view=0)
     draw = draw._replace(sigma=np.array([0, 0.9, 0], np.float32), grey=np.array([True, True, False]))
