@@ -82,6 +82,7 @@ def _settings(views: Drawn) -> str:
     view = views.views[0]
     share = f"crop {view.scale[0]:g} to {view.scale[1]:g} of the area"
     share += f" with a {'mirrored ' if view.reflect else ''}margin of {view.pad:g}" if view.pad else ""
+    share += f", {view.crop_p:g} of the time" if view.crop_p < 1 else ""
     rates = {"flip": view.flip, "jitter": view.jitter_p, "grey": view.grey_p, "blur": view.blur_p}
     rates["solarise"] = view.solarise_p
     return ", ".join([share, *(f"{name} {rate:g}" for name, rate in rates.items() if rate > 0)])
