@@ -55,7 +55,7 @@ def _taps(length, flip, first, weights):
 
 @inlined
 def _seen(index, size):
-    """What a mirror at both edge pixels shows; no memory beyond the image, wherever a box lies."""
+    """The index that a mirror at both edge pixels shows; never one beyond them, wherever a box lies."""
     index = abs(index)
     return max(min(index, 2 * (size - 1) - index), 0)
 
@@ -204,13 +204,6 @@ def _jitter(planes, order, factors):
 
 
 @inlined
-def _mirror(index, size):
-    """The index that a reflection at both edge pixels leads back to; the reach of the blur is below the size."""
-    index = abs(index)
-    return index if index < size else 2 * (size - 1) - index
-
-
-@inlined
 def _bell(sigma, size, bell):
     """Fills `bell[j]` with the weight exp(-j^2 / (2 sigma^2)) of distance j, normalised; returns the reach."""
     reach = min(bell.shape[0], size) - 1
@@ -252,7 +245,7 @@ def _blur(planes, sigma, bell, row, rows):
             for x in range(size):
                 target[x] = bell[0] * source[x]
             for j in range(1, reach + 1):
-                _add_both(target, bell[j], rows[_mirror(y - j, size)], rows[_mirror(y + j, size)])
+                _add_both(target, bell[j], rows[_seen(y - j, size)], rows[_seen(y + j, size)])
 
 
 @inlined
