@@ -130,6 +130,20 @@ def test_kernels_and_torch_equal_the_dense_twin_in_fp32(monkeypatch, kernels, si
     assert len(calls) == (2 if kernels else 0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_unit_vectors_and_their_gradient_are_those_of_torch(dtype):
+    """The twin maps with the same function, so that this is what holds it."""
+    x = torch.randn(3, 7, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x[0, 0], x[0, 1], x[1, 2] = 0, 1e-14 * x[0, 1], 1e6 * x[1, 2]
+    mine, theirs = (x.to(dtype).clone().requires_grad_() for _ in range(2))
+    weight = torch.randn_like(x).to(dtype)
+    got, wanted = similarity.unit(mine), torch.nn.functional.normalize(theirs, dim=-1, eps=similarity.TINY)
+    assert torch.equal(got, wanted)
+    (got * weight).sum().backward()
+    (wanted * weight).sum().backward()
+    torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-5 if dtype == torch.float32 else 1e-12, atol=1e-6)
+
+
 def test_the_kernels_exponential():
     x = np.linspace(-40, 40, 100_001, dtype=np.float32)
     got = x.reshape(1, 1, -1).copy()
