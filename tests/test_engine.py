@@ -152,6 +152,16 @@ def test_a_device_that_is_not_there_is_refused() -> None:
         choose("xpu")
 
 
+@pytest.mark.parametrize(
+    ("unit", "bf16"), [("_is_amx_tile_supported", True), ("_is_avx512_bf16_supported", True), ("", False)]
+)
+def test_a_cpu_that_multiplies_bf16_is_asked_to(unit: str, bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name == unit)
+    assert choose("cpu").dtype == (torch.bfloat16 if bf16 else torch.float32)
+    assert (choose("cpu", "bf16").dtype, choose("cpu", "fp32").dtype) == (torch.bfloat16, torch.float32)
+
+
 def test_monitors_on_embeddings_that_are_known() -> None:
     alike = torch.ones(64, 8)
     spread_out = torch.nn.functional.normalize(torch.randn(4096, 128, dtype=torch.float64))
