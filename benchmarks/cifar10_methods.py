@@ -84,9 +84,10 @@ RESULTS = Path(__file__).parent / "results"
 IMAGES = 48_000
 PROTOCOL = (
     "commit and cpu: of the run's measurement; begun: when its training was. epochs: passes over 48,000 images. "
-    "Measured once after the last step, on pooled encoder features of centre crops (of CMC both networks' side by side): "
-    "all 50,000 training images vote or are learned from, 10,000 test images are asked for. curve: what the run's "
-    "monitors saw, knn there of the 2,000 images that are not trained on. The images are JPEG copies of quality 95."
+    "Measured once after the last step, on pooled encoder features of centre crops (of CMC both networks' side by "
+    "side): all 50,000 training images vote or are learned from, 10,000 test images are asked for. curve: what the "
+    "run's monitors saw, knn there of the 2,000 images that are not trained on. The images are JPEG copies of quality "
+    "95."
 )
 CURVE = ("epoch", "loss", "chance", "std", "rank", "uniformity", "alignment", "knn")
 
