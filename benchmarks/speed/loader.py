@@ -7,7 +7,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,30 +20,37 @@ from nearfar import methods
 from nearfar.data import Dataset, load
 
 SIDE, SHORT = 224, 168
-"""Longer and shorter side of the decoded images, pixels; in the files they are 500 and 375."""
+"""Longer and shorter side of the decoded images, pixels; in the files they are 500 and 375, or a camera's."""
+NOISE = 8.0
+"""Of photographs of 12 megapixels, as a telephone takes them; their files are of 3.4 MB."""
 TARGET = 3.0
 LEVELS = 3.0
 """Mean difference of pixels, of 255: nearfar lets the decoder shrink, to twice the size or more; the peer resizes."""
 BATCH = 256
 PROTOCOL = (
-    "JPEG files of 500 x 375 pixels, quality 90, pieces of photographs, in the page cache, to uint8 pixels of "
-    "224 x 168. torchvision: ImageFolder, Pillow, Resize, on several threads in a DataLoader with a worker a thread; "
-    "nearfar: `load` with an empty cache (looks at all, decodes, writes the store), then from the store. MoCo's "
-    "batches: 32 px from memory, two views; lightly's transform in a DataLoader with a worker a thread, nearfar's "
-    "`batch` and views. A turn is an epoch or several. Checked: mean difference of pixels."
+    "JPEG files of 500 x 375 pixels (and of 4000 x 3000 with noise, as of a camera), quality 90, pieces of "
+    "photographs, in the page cache, to uint8 pixels of 224 x 168. torchvision: ImageFolder, Pillow, Resize, on "
+    "several threads in a DataLoader with a worker a thread; nearfar: `load` with an empty cache (looks at all, "
+    "decodes, writes the store), then from the store. MoCo's batches: 32 px from memory, two views; lightly's "
+    "transform in a DataLoader with a worker a thread, nearfar's `batch` and views. A turn is an epoch or several. "
+    "Checked: mean difference of pixels."
 )
 
 
 def rows(settings: Settings) -> Iterator[Row]:
-    """The first pass, later passes, then batches with views."""
+    """The first pass, later passes, the first pass over large photographs, then batches with views."""
     count = 8 if settings.smoke else 256
     with tempfile.TemporaryDirectory() as folder:
         write_jpegs(Path(folder), count)
         yield from decode_rows(Path(folder), count, settings)
+    if not settings.smoke:
+        with tempfile.TemporaryDirectory() as folder:
+            write_jpegs(Path(folder), count // 8, height=3000, width=4000, noise=NOISE)
+            yield from islice(decode_rows(Path(folder), count // 8, settings, "12-megapixel JPEG files"), 1)
     yield moco_row(settings)
 
 
-def decode_rows(folder: Path, count: int, settings: Settings) -> Iterator[Row]:
+def decode_rows(folder: Path, count: int, settings: Settings, files: str = "JPEG files") -> Iterator[Row]:
     """The same peer twice: it decodes in every epoch."""
     peers = installed_of({"torchvision": ("torchvision", lambda: torchvision(folder))})
     works = {name: each if settings.threads == 1 else each.loaded(settings.threads) for name, each in peers.items()}
@@ -57,7 +64,7 @@ def decode_rows(folder: Path, count: int, settings: Settings) -> Iterator[Row]:
         }
         for name, work in ours.items():
             yield Row(
-                name=f"JPEG files to {SIDE} px, {name}",
+                name=f"{files} to {SIDE} px, {name}",
                 unit="ms an image",
                 costs=turns({OURS: work} | works, count, scale=1e3),
                 measured="wall clock",

@@ -28,12 +28,24 @@ def pixels(pictures: list[Image.Image]) -> np.ndarray:
     return np.ascontiguousarray(np.stack([np.asarray(picture) for picture in pictures]).transpose(0, 3, 1, 2))
 
 
-def write_jpegs(folder: Path, count: int, *, height: int = 375, width: int = 500, quality: int = 90) -> int:
-    """JPEG files in two class folders, 4:2:0 as most are; their bytes in all."""
-    total = 0
+def write_jpegs(folder: Path, count: int, *, height: int = 375, width: int = 500, noise: float = 0.0) -> int:
+    """JPEG files of quality 90 in two class folders, 4:2:0 as most are; their bytes in all.
+
+    Args:
+        folder: Where the class folders are made.
+        count: Files.
+        height: Rows.
+        width: Columns.
+        noise: Standard deviation, levels of 255, of what is added to each pixel: the photographs are smaller than a
+            camera's, and enlarged they hold less than its files do.
+    """
+    total, random = 0, np.random.default_rng(1)
     for number, picture in enumerate(photographs(count, height, width)):
         path = folder / f"class{number % 2}" / f"{number:05}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path, quality=quality)
+        if noise:
+            noisy = np.asarray(picture) + noise * random.standard_normal((height, width, 3), dtype=np.float32)
+            picture = Image.fromarray(noisy.round().clip(0, 255).astype(np.uint8))
+        picture.save(path, quality=90)
         total += path.stat().st_size
     return total
