@@ -52,6 +52,17 @@ def test_T1_a_forced_collapse_stops_within_200_steps() -> None:
     assert error.value.exit_code == 5
 
 
+def test_only_embeddings_that_stay_alike_stop_a_run() -> None:
+    health, alike, apart = monitor.Health(), {"std": 0.01, "rank": 50.0}, {"std": 0.03, "rank": 50.0}
+    for step in (1, 14, 28, 100):
+        health.check(step, alike)
+    health.check(101, apart)  # it has recovered: what comes later counts anew
+    for step in (150, 249):
+        health.check(step, alike)
+    with pytest.raises(HealthError, match="since step 150"):
+        health.check(250, alike)
+
+
 def test_T4_nan_stops_and_leaves_what_it_was_made_of(tmp_path: Path) -> None:
     def poisoned(pairs: Pairs, similarity: Similarity) -> Tensor:
         calls.append(1)
