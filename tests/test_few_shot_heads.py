@@ -218,7 +218,8 @@ def test_an_episode_that_has_converged_stays_as_it_is():
     together, _ = solve(gram, members, C=10.0)
     for e in range(6):
         alone, _ = solve(gram[e : e + 1], members[e : e + 1], C=10.0)
-        np.testing.assert_allclose(alone[0], together[e], atol=2e-14 * float(alone.abs().max()), rtol=0)
+        # measured: rounding of sums in another order 3e-12 (on a Zen; on a Xeon 1e-14), one more step 3e-9
+        np.testing.assert_allclose(alone[0], together[e], atol=3e-11 * float(alone.abs().max()), rtol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)
