@@ -81,6 +81,22 @@ def _builds_kernels() -> bool:
     return torch.version.cuda is not None and find_spec("triton") is not None and compiler and headers
 
 
+def check_compiler(device: torch.device) -> None:
+    """Raises a `DeviceError` where `torch.compile` would fail in the first step for want of a compiler."""
+    if device.type == "cuda" and not _builds_kernels():
+        raise DeviceError(
+            "torch.compile needs triton, a C compiler and Python's headers, which are not all here",
+            where=f"--compile on {device}",
+            mend="install gcc and python3-dev, or leave --compile out",
+        )
+    if device.type == "cpu" and not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")):
+        raise DeviceError(
+            "torch.compile needs a C++ compiler, which is not here",
+            where=f"--compile on {device}",
+            mend="install g++, or leave --compile out",
+        )
+
+
 def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)

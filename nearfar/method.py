@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .batch import Batch as Batch
 from .encoders.chunks import encode_in_chunks
-from .encoders.towers import tower
+from .encoders.towers import Towers, tower
 from .episode import Shape
 from .errors import UsageError
 from .similarity import Similarity
@@ -225,6 +225,11 @@ class Contrast(nn.Module):
             return online, online
         with torch.no_grad():
             return online, self._encode(self.slow[0], self.slow[1], views, self.teacher.views)
+
+    def networks(self) -> list[nn.Module]:
+        """The networks that views go through, heads left out: the trained ones, then the slow ones."""
+        encoders = [self.encoder, *self.slow[:1]]
+        return [net for one in encoders for net in (one.nets.values() if isinstance(one, Towers) else (one,))]
 
     def _encode(
         self, encoder: nn.Module, head: nn.Module, views: list[Tensor], numbers: tuple[int, ...] | None

@@ -70,6 +70,9 @@ class TrainSettings(BaseModel):
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|mps|xpu|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps or xpu"
     )
+    compile: bool = Field(
+        False, description="true: torch.compile the networks, for GPUs; on a CPU it takes minutes and gains nothing"
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads; none: all cores")
     labels: bool | None = Field(None, description="read labels; none: where the data has them")
     hold_out: float = Field(

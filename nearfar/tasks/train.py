@@ -10,7 +10,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from .. import optim
 from ..console import Line
-from ..device import choose, processes
+from ..device import check_compiler, choose, processes
 from ..distributed import rank
 from ..engine import Loop
 from ..method import Contrast
@@ -65,6 +65,8 @@ def train(
     if checked.threads:
         torch.set_num_threads(checked.threads)
     device = choose(checked.device, checked.precision)
+    if checked.compile:
+        check_compiler(device.device)
     line = Line(total=0)
     say = say or line.say
     with processes(device):
@@ -95,6 +97,9 @@ def trained(job: Job, run: Run, line: Line, say: Callable[[str], None]) -> Encod
     settings, line.total = job.settings, job.plan.total
     model = Contrast(job.method, chunk=settings.chunk).to(job.device.device)
     convert_conv2d_weight_memory_format(model, torch.channels_last)
+    if settings.compile:
+        for net in model.networks():
+            net.compile()
     optimizer = optim.build(
         model, name=settings.optimizer, lr=job.plan.peak, weight_decay=settings.weight_decay, momentum=settings.momentum
     )
