@@ -14,14 +14,14 @@ HOW = {"nogil": True, "fastmath": FAST, "error_model": "numpy"}
 inlined = numba.njit(**HOW)
 
 
-def compiled(function):
-    """Compiled without the GIL, cached beside its file or in the user's cache directory.
+def compiled(function, **how):
+    """Compiled without the GIL, cached beside its file or in the user's cache directory. `how` comes before `HOW`.
 
     Numba's cache is renewed when the file of the outermost function changes; a change to a file it merely imports would
     go unnoticed. So all functions that call one another are in one file. Where neither directory can be written to (a
     read-only container), a function is compiled once a process instead, in 0.3 to 5 s.
     """
     try:
-        return numba.njit(**HOW, cache=True)(function)
+        return numba.njit(**HOW | how, cache=True)(function)
     except RuntimeError:  # no directory to cache in
-        return numba.njit(**HOW)(function)
+        return numba.njit(**HOW | how)(function)

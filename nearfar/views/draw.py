@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..compiled import compiled
+
+exactly = partial(compiled, fastmath=False)
+"""Each operation is rounded as it is written, so that another processor draws the same."""
+
 ATTEMPTS = 10
 ORDERS = np.array(list(itertools.permutations(range(4))), np.int8)  # all 24, in lexicographic order
 NEUTRAL = np.array([1, 1, 1, 0], np.float32)
+HUE = 3
 
 # Which of a sample's uniform numbers decides what. Positions are for ever: a new one goes to the end.
-AREA = slice(0, ATTEMPTS)
-RATIO = slice(ATTEMPTS, 2 * ATTEMPTS)
-TOP, LEFT, FLIP, JITTER, ORDER = range(20, 25)
-FACTORS = slice(25, 29)
+AREA, RATIO = 0, ATTEMPTS  # one for each attempt
+TOP, LEFT, FLIP, JITTER, ORDER, FACTORS = range(20, 26)  # four factors
 GREY, BLUR, SIGMA, SOLARISE, CROP, SLOTS = range(29, 35)
 
 
@@ -63,18 +68,25 @@ def plain(boxes: NDArray[np.int32]) -> Draw:
     return Draw(boxes, off, order, np.tile(NEUTRAL, (count, 1)), off, np.zeros(count, np.float32), off, valid, off)
 
 
+@exactly
+def between(uniform: float, low: float, high: float) -> float:
+    """A number in [0, 1), stretched to [low, high)."""
+    return low + (high - low) * uniform
+
+
+@exactly
 def crops(
     uniform: NDArray[np.float64],
     sizes: NDArray[np.int64],
-    scale: tuple[float, float],
-    ratio: tuple[float, float],
-    pad: float = 0.0,
-    probability: float = 1.0,
+    scale: NDArray[np.float64],
+    ratio: NDArray[np.float64],
+    pad: float,
+    probability: float,
 ) -> NDArray[np.int32]:
     """Random resized crops: area uniform, log of width / height uniform, position uniform among those that fit.
 
-    Ten attempts are drawn at once and the first that fits is taken; where none does, the largest centred crop whose
-    ratio is allowed, as torchvision's RandomResizedCrop does. Differs from it: a side is never below one pixel.
+    The first of ten attempts that fits is taken; where none does, the largest centred crop whose ratio is allowed, as
+    torchvision's RandomResizedCrop does. Differs from it: a side is never below one pixel.
 
     Args:
         uniform: Numbers in [0, 1), `[B, SLOTS]`.
@@ -88,35 +100,48 @@ def crops(
 
     Source: Szegedy et al. 2015, section 6, https://arxiv.org/abs/1409.4842.
     """
-    margin = np.rint(pad * sizes).astype(np.int64)
-    full_height, full_width = (sizes + 2 * margin).T
-    area = sizes.prod(1)[:, None] * _between(uniform[:, AREA], *scale) * (1 + 2 * pad) ** 2
-    aspect = np.exp(_between(np.ascontiguousarray(uniform[:, RATIO]), *np.log(ratio)))
-    widths, heights = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
-    fits = (widths >= 1) & (heights >= 1) & (widths <= full_width[:, None]) & (heights <= full_height[:, None])
-    rows, first, found = np.arange(len(sizes)), fits.argmax(1), fits.any(1)
+    boxes = np.empty((len(sizes), 4), np.int32)
+    widest, narrowest = np.log(ratio[1]), np.log(ratio[0])
+    for row in range(len(sizes)):
+        draw, height, width = uniform[row], sizes[row, 0], sizes[row, 1]
+        if draw[CROP] >= probability:
+            boxes[row, 0], boxes[row, 1], boxes[row, 2], boxes[row, 3] = 0, 0, height, width
+            continue
+        margin_y, margin_x = np.rint(pad * height), np.rint(pad * width)
+        full_height, full_width = height + 2 * margin_y, width + 2 * margin_x
+        for attempt in range(ATTEMPTS):
+            area = height * width * between(draw[AREA + attempt], scale[0], scale[1]) * (1 + 2 * pad) ** 2
+            aspect = np.exp(between(draw[RATIO + attempt], narrowest, widest))
+            crop_width, crop_height = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
+            if 1 <= crop_width <= full_width and 1 <= crop_height <= full_height:
+                top = np.floor(draw[TOP] * (full_height - crop_height + 1))
+                left = np.floor(draw[LEFT] * (full_width - crop_width + 1))
+                break
+        else:
+            crop_height = min(max(np.rint(full_width / ratio[0]), 1), full_height)
+            crop_width = min(max(np.rint(full_height * ratio[1]), 1), full_width)
+            top, left = (full_height - crop_height) // 2, (full_width - crop_width) // 2
+        boxes[row, 0], boxes[row, 1] = top - margin_y, left - margin_x
+        boxes[row, 2], boxes[row, 3] = crop_height, crop_width
+    return boxes
 
-    central_height = np.clip(np.rint(full_width / ratio[0]), 1, full_height)
-    central_width = np.clip(np.rint(full_height * ratio[1]), 1, full_width)
-    height = np.where(found, heights[rows, first], central_height)
-    width = np.where(found, widths[rows, first], central_width)
-    top = np.where(found, np.floor(uniform[:, TOP] * (full_height - height + 1)), (full_height - height) // 2)
-    left = np.where(found, np.floor(uniform[:, LEFT] * (full_width - width + 1)), (full_width - width) // 2)
-    boxes = np.stack([top - margin[:, 0], left - margin[:, 1], height, width], axis=1)
-    whole = np.hstack([np.zeros_like(sizes), sizes])
-    return np.where(uniform[:, CROP, None] < probability, boxes, whole).astype(np.int32)
 
-
-def colours(uniform: NDArray[np.float64], jitter: tuple[float, ...], probability: float) -> NDArray[np.float32]:
+@exactly
+def colours(uniform: NDArray[np.float64], jitter: NDArray[np.float64], probability: float) -> NDArray[np.float32]:
     """Factors of the four colour operations, float32 `[B, 4]`, neutral where no jitter is applied.
 
     Brightness, contrast, saturation uniform in `[max(0, 1 - j), 1 + j]`, hue uniform in `[-j, j]` turns.
+
+    Args:
+        uniform: Numbers in [0, 1), `[B, SLOTS]`.
+        jitter: The four j, >= 0.
+        probability: Of any jitter.
     """
-    half = np.array(jitter)
-    low, high = np.append(np.maximum(1 - half[:3], 0), -half[3]), np.append(1 + half[:3], half[3])
-    factors = (low + (high - low) * uniform[:, FACTORS]).astype(np.float32)
-    return np.where(uniform[:, JITTER, None] < probability, factors, NEUTRAL)
-
-
-def _between(uniform: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
-    return low + (high - low) * uniform
+    factors = np.empty((len(uniform), 4), np.float32)
+    for row in range(len(uniform)):
+        for operation in range(4):
+            j, hue = jitter[operation], operation == HUE
+            low, high = (-j, j) if hue else (max(1 - j, 0), 1 + j)
+            drawn = between(uniform[row, FACTORS + operation], low, high)
+            factors[row, operation] = drawn if uniform[row, JITTER] < probability else NEUTRAL[operation]
+    return factors

@@ -126,13 +126,14 @@ class View:
                 mend="pass the sizes of the batch, [B, 2]",
             )
         uniform = uniforms(seed, epoch, ids, view, SLOTS)
+        scale, ratio, jitter = (np.array(one, np.float64) for one in (self.scale, self.ratio, self.jitter))
         low, high = self.sigma
         sigma = np.where(uniform[:, BLUR] < self.blur_p, low + (high - low) * uniform[:, SIGMA], 0.0)
         return Draw(
-            boxes=crops(uniform, sizes, self.scale, self.ratio, self.pad, self.crop_p),
+            boxes=crops(uniform, sizes, scale, ratio, float(self.pad), float(self.crop_p)),
             flip=uniform[:, FLIP] < self.flip,
             order=ORDERS[(uniform[:, ORDER] * len(ORDERS)).astype(np.int64)],
-            factors=colours(uniform, self.jitter, self.jitter_p),
+            factors=colours(uniform, jitter, float(self.jitter_p)),
             grey=uniform[:, GREY] < self.grey_p,
             sigma=sigma.astype(np.float32),
             solarise=uniform[:, SOLARISE] < self.solarise_p,
