@@ -205,9 +205,8 @@ def test_knn_says_that_it_used_fewer_neighbours_and_does_not_overflow():
 @pytest.mark.parametrize("width", [5, 90])
 def test_fit_linear_is_scikit_learn(penalty, width):
     x, y = clouds(60, width, 3, seed=2, apart=0.4)
-    mine = linear_module.fit_linear(
-        torch.from_numpy(x), torch.from_numpy(y), penalty=penalty, classes=3, tolerance=1e-9
-    )
+    inputs = torch.from_numpy(x).double(), torch.from_numpy(y)
+    mine = linear_module.fit_linear(*inputs, penalty=penalty, classes=3, tolerance=1e-9)
     other = LogisticRegression(C=1 / (penalty * 60), tol=1e-10, max_iter=100_000).fit(x.astype(np.float64), y)
     np.testing.assert_allclose(mine.weight, other.coef_, atol=2e-5)
     np.testing.assert_allclose(mine.bias - mine.bias.mean(), other.intercept_ - other.intercept_.mean(), atol=2e-5)
@@ -218,8 +217,9 @@ def test_fit_linear_is_scikit_learn(penalty, width):
 
 def test_fit_linear_from_another_start_in_tiles_ends_at_the_same_place(monkeypatch):
     x, y = map(torch.from_numpy, clouds(50, 4, 3, seed=3, apart=0.4))
+    x = x.double()
     plain = linear_module.fit_linear(x, y, penalty=0.01, classes=3, tolerance=1e-9)
-    monkeypatch.setattr(linear_module, "ROWS", 7)
+    monkeypatch.setattr(linear_module, "ROWS", {"cpu": 7})
     start = linear_module.fit_linear(x, y, penalty=10.0, classes=3)
     again = linear_module.fit_linear(x, y, penalty=0.01, classes=3, tolerance=1e-9, start=start)
     torch.testing.assert_close(again.weight, plain.weight, atol=1e-6, rtol=0)
@@ -228,9 +228,25 @@ def test_fit_linear_from_another_start_in_tiles_ends_at_the_same_place(monkeypat
 def test_fit_linear_of_two_classes_has_the_closed_form_of_the_penalty():
     """Softmax of two classes is the logistic of w = w1 - w2 with half the penalty: |w1|^2 + |w2|^2 = |w|^2 / 2."""
     x, y = clouds(40, 3, 2, seed=4, apart=0.5)
-    mine = linear_module.fit_linear(torch.from_numpy(x), torch.from_numpy(y), penalty=0.1, classes=2, tolerance=1e-9)
+    inputs = torch.from_numpy(x).double(), torch.from_numpy(y)
+    mine = linear_module.fit_linear(*inputs, penalty=0.1, classes=2, tolerance=1e-9)
     other = LogisticRegression(C=2 / (0.1 * 40), tol=1e-10, max_iter=100_000).fit(x.astype(np.float64), y)
     np.testing.assert_allclose(mine.weight[1] - mine.weight[0], other.coef_[0], atol=2e-6)
+
+
+@pytest.mark.parametrize("penalty", linear_module.PENALTIES)
+@pytest.mark.parametrize("width", [20, 700])
+def test_fit_linear_in_float32_is_that_in_float64_at_the_tolerance_of_the_sweep(penalty, width):
+    x, y = map(torch.from_numpy, clouds(600, width, 4, seed=8, apart=0.2))
+    (x,) = linear_module.standardise(x.double())
+    fits = [
+        linear_module.fit_linear(part, y, penalty=penalty, classes=4, tolerance=linear_module.SWEEP)
+        for part in (x, x.float())
+    ]
+    exact = linear_module.fit_linear(x, y, penalty=penalty, classes=4, tolerance=1e-9)
+    above = [fit.loss - exact.loss for fit in fits]
+    assert abs(above[1]) < 5 * abs(above[0]) + 1e-7
+    assert float((fits[0].predict(x) == fits[1].predict(x)).double().mean()) > 0.995
 
 
 def test_linear_chooses_without_the_test_images():

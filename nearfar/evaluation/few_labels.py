@@ -83,9 +83,7 @@ def few_labels(
         values = []
         for draw in range(repeats):
             seen = draw_labels(train_y, count, draw=draw, seed=seed)
-            fit = fit_linear(
-                train_x[seen], train_y[seen], penalty=1 / (STRENGTH * len(seen)), classes=classes, tolerance=1e-5
-            )
+            fit = fit_linear(train_x[seen].double(), train_y[seen], penalty=1 / (STRENGTH * len(seen)), classes=classes)
             values.append(float((fit.predict(test_x) == test_y).double().mean()))
         low, high = student_interval(values) if repeats > 1 else (None, None)
         scores[count] = Score(

@@ -19,8 +19,9 @@ from ..randomness import permutation
 from .protocol import Score, accuracy, labelled, same_width
 
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
-ROWS = 65536
-"""Rows whose class probabilities are in memory at once."""
+ROWS = {"cpu": 512}
+"""Rows that a pass looks at together: on a CPU as many as stay in its cache between the two products of a pass."""
+MOST_ROWS = 65536
 ITERATIONS = 2000
 SWEEP = 1e-4
 """Tolerance while the penalty is chosen. At 1e-3 the weakest, stopped early, was chosen falsely on digits."""
@@ -83,13 +84,14 @@ def fit_linear(
 ) -> Linear:
     """The minimum of `mean over i of -log softmax(W x_i + b)[y_i] + penalty / 2 * |W|^2`; the bias is free.
 
-    Scikit-learn's `LogisticRegression` with `C = 1 / (penalty * N)` for three classes or more. L-BFGS in float64, so
-    that the answer depends neither on the machine nor on a learning rate or an order. It works along the principal
-    axes of the features, each scaled by the root of the curvature expected there, which leaves the optimum where it is
-    and takes a third of the iterations (6,000 x 800 features, 10 classes, penalty 0.01: 70 against scikit-learn's 207).
+    Scikit-learn's `LogisticRegression` with `C = 1 / (penalty * N)` for three classes or more. L-BFGS, so that the
+    answer depends neither on a learning rate nor on an order. It works along the principal axes of the features, each
+    scaled by the root of the curvature expected there, which leaves the optimum where it is and takes a third of the
+    iterations (6,000 x 800 features, 10 classes, penalty 0.01: 70 against scikit-learn's 207).
 
     Args:
-        x: Features `[N, D]`.
+        x: Features `[N, D]`, float64, so that the answer does not depend on the machine; or float32, in half the time,
+            for a tolerance of 1e-4 and above. All that is not a product with x is float64 in any case.
         y: Labels int64 `[N]` in [0, classes).
         penalty: > 0.
         classes: K >= 2.
@@ -98,17 +100,17 @@ def fit_linear(
         axes: `principal_axes(x)`, where it is known already.
         start: Where to begin; None: at zero.
     """
-    x = x.double()
     axes = axes or principal_axes(x)
     begin = Linear.zero(classes, axes) if start is None else start
-    chances = torch.softmax(begin.logits(x), dim=1)
+    chances = torch.softmax(begin.logits(x).double(), dim=1)
+    basis = axes.basis.to(x)
     scale = ((chances * (1 - chances)).mean() * axes.variance + penalty).rsqrt()
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         both = torch.from_numpy(flat).to(x.device).view(classes, -1)
         inner, bias = both[:, :-1] * scale, both[:, -1]
-        loss, slope, error_sum = _loss_and_slope(x, y, inner @ axes.basis.T, bias, axes.mean)
-        slope = torch.cat([(slope @ axes.basis + penalty * inner) * scale, error_sum[:, None]], dim=1)
+        loss, slope, error_sum = _loss_and_slope(x, y, inner.to(x) @ basis.T, bias, axes.mean)
+        slope = torch.cat([(slope.to(x) @ basis + penalty * inner) * scale, error_sum[:, None]], dim=1)
         return loss + penalty / 2 * float(inner.square().sum()), slope.flatten().cpu().numpy()
 
     shifted = begin.bias + begin.weight @ axes.mean
@@ -131,28 +133,30 @@ def _scipy_libraries() -> ThreadpoolController:
 
 
 def _loss_and_slope(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, mean: Tensor) -> tuple[float, Tensor, Tensor]:
-    """Mean cross-entropy of `weight (x - mean) + bias`, its slopes along weight `[K, D]` and bias `[K]`."""
-    loss, slope, errors = bias.new_zeros(()), torch.zeros_like(weight), torch.zeros_like(bias)
-    offset = bias - weight @ mean
-    for part, truth in zip(x.split(ROWS), y.split(ROWS), strict=True):
-        logs = torch.log_softmax(torch.addmm(offset, part, weight.T), dim=1)
-        own = logs.gather(1, truth[:, None])
-        error = logs.exp_().scatter_add_(1, truth[:, None], torch.full_like(own, -1.0))
+    """Mean cross-entropy of `weight (x - mean) + bias`, its slopes along weight `[K, D]` and bias `[K]`, float64.
+
+    Scores are `[K, rows]`: products and softmax of few classes take half the time that `[rows, K]` does.
+    """
+    loss, slope, errors = bias.new_zeros(()), torch.zeros_like(weight, dtype=bias.dtype), torch.zeros_like(bias)
+    offset, rows = (bias - weight.to(bias) @ mean).to(x)[:, None], ROWS.get(x.device.type, MOST_ROWS)
+    for part, truth in zip(x.split(rows), y.split(rows), strict=True):
+        logs = torch.log_softmax(torch.addmm(offset, weight, part.T), dim=0)
+        own = logs.gather(0, truth[None])
+        error = logs.exp_().scatter_add_(0, truth[None], torch.full_like(own, -1.0))
         loss -= own.sum()
-        slope += error.T @ part
-        errors += error.sum(dim=0)
+        slope += error @ part
+        errors += error.sum(dim=1)
     slope -= torch.outer(errors, mean)
     return float(loss) / len(x), slope / len(x), errors / len(x)
 
 
 def principal_axes(x: Tensor) -> Axes:
     """Mean, principal axes and variances of features `[N, D]`; of their span where images are fewer than D."""
-    x = x.double()
-    mean, (n, width) = x.mean(dim=0), x.shape
-    inner = x - mean
-    span = torch.linalg.qr(inner.T).Q if n < width else None
-    inner = inner if span is None else inner @ span
-    variance, rotation = torch.linalg.eigh(inner.T @ inner / n)
+    mean, (n, width) = x.mean(dim=0, dtype=torch.float64), x.shape
+    inner = x - mean.to(x)
+    span = torch.linalg.qr(inner.T.double()).Q if n < width else None
+    inner = inner if span is None else inner @ span.to(x)
+    variance, rotation = torch.linalg.eigh((inner.T @ inner).double() / n)
     return Axes(mean, rotation if span is None else span @ rotation, variance.clamp_min(0))
 
 
@@ -247,7 +251,7 @@ class _Choice:
 def _choose(x: Tensor, y: Tensor, classes: int, penalties: Sequence[float], out: Tensor) -> _Choice:
     """The penalty with the best held-out accuracy, the larger among equals, and a word where it is the last tried."""
     penalties = sorted(penalties, reverse=True)
-    seen, truth, fits, results = x[~out], y[~out], [], []
+    seen, truth, fits, results = x[~out].float(), y[~out], [], []  # held to scores of few digits: float32 will do
     axes = principal_axes(seen)
     for penalty in penalties:  # each starts from the one before: neighbours along the path lie close
         start = fits[-1] if fits else None
