@@ -191,6 +191,19 @@ def test_knn_is_that_of_loops(k, temperature, tiles, monkeypatch):
     assert left_out.tolist() == knn_by_loops(train_x, train_y, train_x, k, temperature, leave_out=True).tolist()
 
 
+@pytest.mark.parametrize(("width", "k"), [(31, 1), (32, 1), (1001, 3), (1003, 31), (1004, 32), (7, 7)])
+def test_the_largest_are_those_of_a_whole_sort(width, k):
+    scores = torch.randn(40, width, generator=torch.Generator().manual_seed(width))
+    scores[3, width // 2 :] = -torch.inf  # as an image that leaves itself out, and more of them
+    scores[4] = torch.arange(width)  # the largest lie side by side
+    values, indices = torch.sort(scores, dim=1, descending=True)
+    mine = knn_module.largest(scores, k)
+    assert torch.equal(mine[0], values[:, :k])
+    distinct = torch.arange(40) != 3
+    assert torch.equal(mine[1][distinct], indices[distinct, :k])
+    assert torch.equal(scores.gather(1, mine[1]), mine[0])
+
+
 def test_knn_says_that_it_used_fewer_neighbours_and_does_not_overflow():
     x, y = clouds(20, 5, 2, seed=0)
     score = evaluation.knn(x, y, x, y, temperature=1e-4)
