@@ -14,7 +14,7 @@ from torch.utils.dlpack import to_dlpack
 
 from nearfar.views.buffers import KEPT, Buffers
 from nearfar.views.draw import plain
-from nearfar.views.render import render
+from nearfar.views.render import Rendering, render
 
 
 def through_autograd(tensor: Tensor) -> Tensor:
@@ -78,10 +78,10 @@ def test_views_that_are_kept_stay_as_they_were():
     rng = np.random.default_rng(0)
     boxes = np.tile(np.array([0, 0, 12, 12], np.int32), (5, 1))
     batches = [rng.integers(0, 256, (5, 3, 12, 12), dtype=np.uint8) for _ in range(6)]
-    made = [render(images, plain(boxes), size=12) for images in batches]
+    made = [render(images, Rendering(plain(boxes), 12))[0] for images in batches]
     before = [views.clone() for views in made]
     for images in batches:
-        render(images, plain(boxes), size=12)
-        render(images[::-1], plain(boxes), size=12, channels_last=True)
+        render(images, Rendering(plain(boxes), 12))[0]
+        render(images[::-1], Rendering(plain(boxes), 12), channels_last=True)
     assert all(torch.equal(a, b) for a, b in zip(made, before, strict=True))
-    assert render(batches[0][:0], plain(boxes[:0]), size=12).shape == (0, 3, 12, 12)
+    assert render(batches[0][:0], Rendering(plain(boxes[:0]), 12))[0].shape == (0, 3, 12, 12)

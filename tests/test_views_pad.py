@@ -16,7 +16,7 @@ from nearfar.method import Batch
 from nearfar.randomness import uniforms
 from nearfar.views import CentreCrop, View, Views, preview_sheet, random_crop
 from nearfar.views.draw import LEFT, SLOTS, TOP, plain
-from nearfar.views.render import render
+from nearfar.views.render import Rendering, render
 
 UNIT: dict[str, Any] = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
 EVERYTHING: dict[str, Any] = {"jitter_p": 1.0, "grey_p": 0.3, "blur_p": 0.7, "solarise_p": 0.4}
@@ -161,7 +161,7 @@ def test_a_crop_far_beyond_an_image_that_mirrors_reads_no_other_memory():
     boxes = [[-90, 0, 4, 4], [0, 60, 3, 3], [400, 400, 2, 2], [2, -300, 5, 9]]
     draw = plain(np.array([[0, 0, 6, 6]] * 4, np.int32))
     draw = draw._replace(boxes=np.array(boxes, np.int32), reflect=np.ones(4, np.bool_))
-    made = render(images, draw, size=5, mean=(0.0,) * 3, std=(1.0,) * 3)
+    made = render(images, Rendering(draw, 5, (0.0,) * 3, (1.0,) * 3))[0]
     assert made.min() >= 100 / 255 and made.max() <= 200 / 255
 
 
@@ -173,7 +173,7 @@ def test_a_margin_wider_than_what_it_mirrors_is_refused():
 def test_a_crop_wholly_beyond_the_image_is_black():
     images, boxes = np.full((4, 3, 6, 6), 200, np.uint8), [[-9, 0, 4, 4], [0, 6, 3, 3], [40, 40, 2, 2], [2, -30, 5, 9]]
     draw = plain(np.array([[0, 0, 6, 6]] * 4, np.int32))._replace(boxes=np.array(boxes, np.int32))
-    assert (render(images, draw, size=5, mean=(0.0,) * 3, std=(1.0,) * 3) == 0).all()
+    assert (render(images, Rendering(draw, 5, (0.0,) * 3, (1.0,) * 3))[0] == 0).all()
 
 
 def test_a_draw_of_larger_images_is_refused():

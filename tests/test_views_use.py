@@ -24,7 +24,7 @@ from nearfar.compiled import compiled
 from nearfar.errors import UsageError
 from nearfar.method import Batch
 from nearfar.views import CentreCrop, View, Views, preview_sheet
-from nearfar.views.render import render
+from nearfar.views.render import Rendering, render
 
 TOLERANCE = 5e-6
 EVERYTHING: dict[str, Any] = {"jitter_p": 1.0, "grey_p": 0.3, "blur_p": 0.7, "solarise_p": 0.4}
@@ -233,4 +233,4 @@ def test_preview_sheet_shows_originals_and_views(tmp_path, channels):
 def test_an_empty_batch_gives_empty_views():
     view = View(size=8)
     draw = view.draw(np.empty(0, np.int64), np.empty((0, 2)), seed=0, epoch=0, view=0)
-    assert render(np.empty((0, 3, 9, 9), np.uint8), draw, size=8).shape == (0, 3, 8, 8)
+    assert render(np.empty((0, 3, 9, 9), np.uint8), Rendering(draw, size=8))[0].shape == (0, 3, 8, 8)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from .draw import plain
-from .render import normalisation_faults, render
+from .render import Rendering, normalisation_faults, render
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class CentreCrop:
         side = sizes.min(axis=1, keepdims=True)
         corner = np.rint((sizes - side) / 2).astype(np.int64)
         boxes = np.hstack([corner, side, side]).astype(np.int32)
-        return render(images, plain(boxes), size=self.size, mean=self.mean, std=self.std)
+        return render(images, Rendering(plain(boxes), self.size, self.mean, self.std))[0]
 
     def to_dict(self) -> dict[str, Any]:
         """Settings as JSON holds them, for the run folder."""

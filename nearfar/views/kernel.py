@@ -17,6 +17,7 @@ f32 = np.float32
 ZERO, ONE, TWO, FOUR, SIX, SIXTH, TINY = f32(0), f32(1), f32(2), f32(4), f32(6), f32(1 / 6), f32(1e-20)
 RED, GREEN, BLUE = f32(0.2989), f32(0.587), f32(0.114)
 UNIT = f32(1 / 255)
+LANES = 16  # float32 in a widest register, to which memory is aligned
 NEGLIGIBLE = 1e-9  # blur weights below this are left out
 
 
@@ -263,24 +264,27 @@ def _finish(planes, solarise, threshold, mean, scale, channels_last, output):
 
 
 @compiled
-def views(images, draw, size, radius, threshold, mean, scale, channels_last, begin, end, output):
+def views(images, draw, size, radius, threshold, mean, scale, channels_last, begin, end, scratch, output):
     """Views of the images begin to end. Each depends on its own image and draw alone, so any split gives the same bits.
 
     images: uint8 `[B, C, H, W]`; draw: `Draw`; size: side S of a view; radius: of the blur's kernel; mean, scale:
-    float32 `[C]`, scale one over the standard deviation; output: float32 `[B, C * S * S]`, in memory as
-    `[B, S, S, C]` if channels_last, otherwise `[B, C, S, S]`.
+    float32 `[C]`, scale one over the standard deviation; scratch: float32, `C * S * S`, LANES, and S times the larger
+    of S and the longest side of a crop; output: float32 `[B, C * S * S]`, in memory as `[B, S, S, C]` if channels_last,
+    otherwise `[B, C, S, S]`.
     """
     channels = images.shape[1]
     longest = 1
     for b in range(begin, end):
         longest = max(longest, draw.boxes[b, 2], draw.boxes[b, 3])
     most_taps = 2 * (longest // size + 1) + 2
-    planes = np.empty((channels, size, size), np.float32)
+    area, tallest = channels * size * size, max(longest, size)
+    planes = scratch[:area].reshape(channels, size, size)
+    after = (area + LANES - 1) // LANES * LANES
+    rows = scratch[after : after + tallest * size].reshape(tallest, size)
     first = np.empty((2, size), np.uint32)
     weights = np.empty((2, most_taps, size), np.float32)
     bell = np.empty(radius + 1, np.float32)
     row = np.empty(max(longest + most_taps, size + 2 * radius), np.float32)
-    rows = np.empty((max(longest, size), size), np.float32)
     for b in range(begin, end):
         _resample(
             images[b], draw.valid[b], draw.boxes[b], draw.flip[b], draw.reflect[b], planes, first, weights, row, rows

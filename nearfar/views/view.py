@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import UsageError
 from ..randomness import uniforms
 from .draw import BLUR, FLIP, GREY, ORDER, ORDERS, SIGMA, SLOTS, SOLARISE, Draw, colours, crops
-from .render import normalisation_faults, render
+from .render import Rendering, normalisation_faults, render
 
 if TYPE_CHECKING:
     from ..method import Batch
@@ -160,18 +160,12 @@ class View:
         Raises:
             UsageError: Images that are not uint8 batches, or colour changes of neither 1 nor 3 channels.
         """
+        return render(images, self.rendering(draw, images), channels_last=channels_last, dtype=dtype)[0]
+
+    def rendering(self, draw: Draw, images: Tensor | NDArray[np.uint8]) -> Rendering:
+        """What `apply` hands over to be carried out. Raises as it does."""
         self._check_colour(images.shape[1] if images.ndim == 4 else 3)
-        return render(
-            images,
-            draw,
-            size=self.size,
-            mean=self.mean,
-            std=self.std,
-            radius=self.blur_radius,
-            threshold=self.threshold,
-            channels_last=channels_last,
-            dtype=dtype,
-        )
+        return Rendering(draw, self.size, self.mean, self.std, self.blur_radius, self.threshold)
 
     def _check_colour(self, channels: int) -> None:
         used = [name for name in ("jitter_p", "grey_p") if getattr(self, name) > 0]
@@ -241,11 +235,12 @@ class Views:
 
     def __call__(self, batch: Batch) -> list[Tensor]:
         """The views of a batch, in order."""
-        made, wanted = [], _wanted_on(batch.inputs.device)
-        for number, view in enumerate(self.views):
-            draw = view.draw(batch.ids, batch.sizes, seed=batch.seed, epoch=batch.epoch, view=number)
-            made.append(view.apply(batch.inputs, draw, **wanted))
-        return made
+        draws = [
+            view.draw(batch.ids, batch.sizes, seed=batch.seed, epoch=batch.epoch, view=number)
+            for number, view in enumerate(self.views)
+        ]
+        renderings = [view.rendering(draw, batch.inputs) for view, draw in zip(self.views, draws, strict=True)]
+        return render(batch.inputs, *renderings, **_wanted_on(batch.inputs.device))
 
     def __repr__(self) -> str:
         return f"Views({', '.join(map(repr, self.views))})"
