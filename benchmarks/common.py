@@ -10,6 +10,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -212,6 +213,8 @@ def name_of_main() -> str:
 def commit() -> str:
     """Commit of the source tree, with `+` where files differ from it."""
     asked = [["git", "rev-parse", "--short=12", "HEAD"], ["git", "status", "--porcelain", "-uno"]]
+    if shutil.which("git") is None:
+        return "unknown"
     told = [
         subprocess.run(a, capture_output=True, text=True, cwd=REPOSITORY, check=False).stdout.strip() for a in asked
     ]

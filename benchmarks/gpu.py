@@ -12,6 +12,7 @@ import argparse
 import os
 import platform
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,21 +38,32 @@ PROTOCOL = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measures part by part; what was measured is written after each, so that nothing is lost to a limit of time."""
+    """Measures part by part; what was measured is written after each row, so that nothing is lost to a limit of time.
+
+    A part that fails is named in the record, and the others are measured.
+    """
     began = time.perf_counter()
     asked = parsed(arguments)
     place = Place(asked.device, asked.smoke, asked.seconds, began, asked.data)
     record = about(asked)
     for part in asked.only:
         start = time.perf_counter()
-        if part in ROWS:
-            record[part] = measured(ROWS[part](place), asked.repeats)
-        else:
-            record[part] = accuracy(place)
-        record["part_seconds"][part] = round(time.perf_counter() - start, 1)
-        record["seconds"] = round(time.perf_counter() - began, 1)
-        write_json(asked.out, record)
+
+        def keep(found: object, part: str = part, start: float = start) -> None:
+            record[part] = found
+            record["part_seconds"][part] = round(time.perf_counter() - start, 1)
+            record["seconds"] = round(time.perf_counter() - began, 1)
+            write_json(asked.out, record)
+
+        try:
+            keep(measured(ROWS[part](place), asked.repeats, keep) if part in ROWS else accuracy(place))
+        except (RuntimeError, OSError, ImportError, ValueError) as problem:
+            traceback.print_exc()
+            record.setdefault("failed", {})[part] = f"{type(problem).__name__}: {problem}"
+            write_json(asked.out, record)
     print(f"-> {asked.out}")
+    if "failed" in record:
+        raise SystemExit(f"failed: {', '.join(record['failed'])}")
 
 
 def about(asked: argparse.Namespace) -> dict[str, Any]:

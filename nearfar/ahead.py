@@ -34,7 +34,8 @@ class Ahead(Generic[Made]):
     def __init__(self, make: Callable[[int], Made], *, total: int, device: torch.device) -> None:
         self.make, self.total = make, total
         aside = device.type != "cpu" or torch.get_num_threads() > 1
-        known = partial(torch.cuda.set_device, device) if device.type == "cuda" else None  # to each thread by itself
+        numbered = device.type == "cuda" and device.index is not None
+        known = partial(torch.cuda.set_device, device) if numbered else None  # to each thread by itself
         self.thread = ThreadPoolExecutor(1, "nearfar-ahead", initializer=known) if aside else None
         self.next: Future[Made] | None = None
 

@@ -45,5 +45,6 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Ids and labels on a device; inputs and sizes stay where views are drawn."""
-        labels = None if self.labels is None else self.labels.to(device)
-        return replace(self, ids=self.ids.to(device), labels=labels)
+        quickly = device.type == "cuda"  # to a GPU without waiting for what it does; back one has to wait
+        labels = None if self.labels is None else self.labels.to(device, non_blocking=quickly)
+        return replace(self, ids=self.ids.to(device, non_blocking=quickly), labels=labels)

@@ -76,9 +76,9 @@ def has_kernels(device: torch.device) -> bool:
 @cache
 def _builds_kernels() -> bool:
     """Whether triton is here, and what it builds its launchers with: a C compiler and Python's headers."""
-    compiler = any(shutil.which(name) for name in ("clang", "gcc", "cc"))
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")  # as triton looks for it
     headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
-    return torch.version.cuda is not None and find_spec("triton") is not None and compiler and headers
+    return torch.version.cuda is not None and find_spec("triton") is not None and bool(compiler) and headers
 
 
 def check_compiler(device: torch.device) -> None:

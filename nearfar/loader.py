@@ -20,9 +20,8 @@ Given = tuple[Batch, list[Tensor] | None]
 class Loader:
     """Step -> its batch and views, `loader(step)`; may be called in a thread of its own (`Ahead`).
 
-    Views are None where the step has to make them itself: a module may change with the step, views of a batch that is
-    on an accelerator are made there, in the order of its work, and those that draw from torch's generator want it as
-    the step seeds it. The first batch tells whether they do.
+    Views are None where the step has to make them itself: a module may change with the step, and views that draw from
+    torch's generator want it as the step seeds it. The first batch tells whether they do.
 
     Args:
         batch: Step -> its batch.
@@ -48,7 +47,7 @@ class Loader:
         """Batch and views of a step. While the first are made no step runs, so that only views move the generator."""
         batch = self.batch(step)
         if self.there:
-            return sent(batch, self.device.device), None
+            return self.on_device(sent(batch, self.device.device))
         if self.views is None:
             return batch, None
         before = torch.get_rng_state() if self.first else None
@@ -60,3 +59,17 @@ class Loader:
             self.views = None
             return batch, None
         return batch, [view.pin_memory() for view in views] if self.device.device.type == "cuda" else views
+
+    def on_device(self, batch: Batch) -> Given:
+        """Views that are made on an accelerator. All threads have one stream there, so the order of its work is kept.
+
+        Drawing and launching so take place while a step runs. Without memory for them the step makes them itself: it
+        knows how to go on with less.
+        """
+        if self.views is None:
+            return batch, None
+        try:
+            with self.device.autocast():
+                return batch, self.views(batch)
+        except torch.OutOfMemoryError:
+            return batch, None

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from .batch import Batch as Batch
 from .encoders.chunks import encode_in_chunks
@@ -261,9 +262,9 @@ class Contrast(nn.Module):
                 advance(part, progress)
         if self.teacher is not None and self.teacher.net is None:
             decay = self.teacher.decay(progress) if callable(self.teacher.decay) else self.teacher.decay
-            online = [*self.encoder.parameters(), *self.head.parameters()]
-            for slow, trained in zip(self.slow.parameters(), online, strict=True):
-                slow.lerp_(trained, 1 - decay)
+            online: list[Tensor] = [*self.encoder.parameters(), *self.head.parameters()]
+            slow: list[Tensor] = [*self.slow.parameters()]
+            get_ema_multi_avg_fn(decay)(slow, online, 0)
             follow = getattr(self.pair, "follow", None)
             if follow is not None:
                 follow(decay)

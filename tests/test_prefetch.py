@@ -290,7 +290,7 @@ def test_only_pixels_are_sent_once(pinned: list[tuple[int, ...]]) -> None:
 
 
 @pytest.mark.usefixtures("able")
-def test_an_accelerator_gets_pinned_views_or_pixels_and_makes_views_in_the_step(
+def test_an_accelerator_gets_pinned_views_or_makes_them_before_the_step_where_it_has_the_memory(
     pinned: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = toy_of("simclr").data(8)
@@ -307,9 +307,21 @@ def test_an_accelerator_gets_pinned_views_or_pixels_and_makes_views_in_the_step(
         assert ahead.thread is not None
         assert torch.equal(ahead(0)[1][0], batch(0).inputs / 255) and pinned == [(4, 3, 16, 16)]
     assert known == [("nearfar-ahead_0", GPU)]
-    monkeypatch.setattr("nearfar.loader.sent", lambda batch, device: replace(batch, inputs=batch.inputs.to("meta")))
-    there, views = Loader(batch, toy_method("simclr").views, device=device)(0)
-    assert there.inputs.is_meta and views is None
+    sent: list[Batch] = []
+    monkeypatch.setattr(
+        "nearfar.loader.sent", lambda batch, device: sent.append(batch) or batch
+    )  # the CPU stands for it
+    whole = toy_method("simclr").views
+    there, views = Loader(batch, whole, device=device)(0)
+    assert there is sent[0] and views is not None
+    assert all(torch.equal(view, expected) for view, expected in zip(views, whole(there), strict=True))
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("nearfar.views.view.render", full)
+    assert Loader(batch, whole, device=device)(0) == (sent[1], None)
+    assert len(pinned) == 1
 
 
 def test_a_data_set_stays_on_the_device_where_a_quarter_of_its_memory_holds_it(

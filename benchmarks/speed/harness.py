@@ -121,8 +121,13 @@ def measure(topic: str, settings: Settings) -> list[dict[str, Any]]:
     return [{"threads": settings.threads} | row for row in measured(rows, settings.repeats)]
 
 
-def measured(rows: Iterable[Row], repeats: int) -> list[dict[str, Any]]:
-    """Each row raced and told, one after the other; contenders that disagree are not timed, and the record says so."""
+def measured(
+    rows: Iterable[Row], repeats: int, after: Callable[[list[dict[str, Any]]], None] = lambda found: None
+) -> list[dict[str, Any]]:
+    """Each row raced and told, one after the other; contenders that disagree are not timed, and the record says so.
+
+    `after` is called after each row with all so far.
+    """
     found = []
     for row in rows:
         try:
@@ -130,6 +135,7 @@ def measured(rows: Iterable[Row], repeats: int) -> list[dict[str, Any]]:
         except Disagreement as problem:
             found.append({"row": row.name, "disagreement": str(problem)})
         print(told(found[-1]), flush=True)
+        after(found)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Generator, Iterator
 from typing import Protocol
 
@@ -143,9 +144,12 @@ def evaluation_mode() -> Iterator[None]:
             training.extend(m for m in module.modules() if m.training)
             module.eval()
 
+    # A compiled network would be compiled anew for each hook.
+    eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else contextlib.nullcontext()
     hook = register_module_forward_pre_hook(to_eval)
     try:
-        yield
+        with eager:
+            yield
     finally:
         hook.remove()
         for module in training:

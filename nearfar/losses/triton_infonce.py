@@ -176,7 +176,8 @@ class _Plan(NamedTuple):
 def _plan(vectors: Tensor, n: int, m: int, episodes: int) -> _Plan:
     """Sizes of a launch, by the shapes and the kind of GPU alone."""
     precision = torch.get_float32_matmul_precision()
-    width = min(max(16, 1 << (vectors.shape[-1] - 1).bit_length()), 128 if precision == "highest" else 256)
+    widest = 128 if precision == "highest" or vectors.shape[-1] > 256 else 256  # 256 in parts leaves no room for wgmma
+    width = min(max(16, 1 << (vectors.shape[-1] - 1).bit_length()), widest)
     parts, memory = -(-vectors.shape[-1] // width), SHARED_MEMORY
     if vectors.is_cuda:
         memory = torch.cuda.get_device_properties(vectors.device).shared_memory_per_block_optin
