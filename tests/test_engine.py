@@ -180,6 +180,10 @@ def test_monitors_on_embeddings_that_are_known() -> None:
     assert monitor.spread(alike) == pytest.approx(0, abs=1e-6)
     assert monitor.spread(spread_out) == pytest.approx(1, abs=0.01)  # 1 / sqrt(d) a dimension
     assert monitor.effective_rank(axes) == pytest.approx(8)
+    for some in (spread_out[:20], spread_out):  # fewer than dimensions, and more
+        p = torch.linalg.svdvals(some - some.mean(0))
+        p = p / p.sum()
+        assert monitor.effective_rank(some) == pytest.approx(float((-(p * p.clamp_min(1e-30).log()).sum()).exp()), 1e-6)
     assert monitor.alignment(axes, axes) == 0
     assert monitor.alignment(axes, -axes) == pytest.approx(4)
     assert monitor.uniformity(alike) == pytest.approx(0)
