@@ -35,6 +35,10 @@ class DataError(NearfarError):
     code, exit_code = "E-data", 3
 
 
+class MissingColumn(DataError):
+    """Data without a column that was asked for."""
+
+
 class DeviceError(NearfarError):
     """The environment: a missing device, package, disk space or permission."""
 

@@ -418,6 +418,13 @@ def test_yadim_of_patches_compares_every_patch_with_every_patch() -> None:
     assert model.seen[0][0].shape == (6, 9, 4) and abs(model.chance - math.log(6 * 9)) < 1e-5
 
 
+def test_yadim_cuts_views_into_patches_by_one_argument() -> None:
+    model = Contrast(yadim(encoder="small", size=32, width=4, patchify=True))
+    model(some_batch())
+    assert isinstance(model.encoder, PatchGrid) and model.encoder.patch == 8 and model.encoder.stride == 4
+    assert model.seen is not None and model.seen[0][0].shape == (6, 49, 4)
+
+
 def test_yadim_takes_all_cells_of_a_last_map_or_their_mean() -> None:
     maps = Pyramid(7, 3)(torch.zeros(2, 3, 8, 8))
     assert LastMap(3).eval()(maps).shape == (2, 9, 3)

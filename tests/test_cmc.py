@@ -24,7 +24,7 @@ from nearfar.encoders import Towers
 from nearfar.encoders.norm import BatchNorm
 from nearfar.errors import Stopped, UsageError
 from nearfar.method import Batch, Contrast, Method
-from nearfar.methods.cmc import cmc
+from nearfar.methods.cmc import WIDTH, cmc
 from nearfar.runs import Run
 from nearfar.similarity import unit
 from nearfar.views import CentreCrop, View
@@ -368,3 +368,28 @@ def test_a_wrong_keyword_is_refused():
 def test_too_few_samples_are_told_at_the_first_step():
     with pytest.raises(UsageError, match="samples=16"):
         Contrast(toy_cmc("softmax", samples=10))(toy_batch(16))
+
+
+@pytest.mark.parametrize(("count", "graph", "terms"), [(3, "core", 2), (3, "full", 3), (4, "core", 3), (4, "full", 6)])
+def test_chance_and_matched_views_have_closed_forms(count: int, graph: str, terms: int):
+    """Each pair of views has two directions, which add, over K + 1 candidates: log(K + 1) by chance, and
+    log(1 + K exp(-1 / t)) for orthonormal embeddings of which a sample's are alike in all views."""
+    names = ("image", *(f"image{n}" for n in range(2, count + 1)))
+    samples, t = 5, 0.07
+    batch = toy_batch(samples)
+    batch = replace(batch, columns={name: (batch.inputs, batch.sizes) for name in names[1:]})
+    settings = {"loss": "softmax", "negatives": None, "temperature": t, "graph": graph, "size": SIDE, "decay": 0.0}
+    method = cmc(encoder=Towers(**{name: Net(3) for name in names}), columns=names, samples=samples, **settings)
+    model = Contrast(method)
+    own = torch.eye(samples, WIDTH)
+    for z, expected in (
+        (torch.zeros_like(own), math.log(samples)),
+        (own, math.log(1 + (samples - 1) * math.exp(-1 / t))),
+    ):
+        views = [z] * count
+        if model.memory is not None:
+            model.memory.remember(views, batch)
+        pairs = model.pair(views, views, batch, model.memory)
+        losses = [p.weight * loss(p, measure) for p, loss, measure in model.terms(pairs)]
+        assert len(losses) == 2 * terms
+        assert float(sum(losses)) == pytest.approx(2 * terms * expected, rel=1e-5)

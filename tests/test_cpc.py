@@ -21,7 +21,7 @@ from nearfar.encoders.norm import BatchNorm
 from nearfar.encoders.patches import PatchGrid, cut, frame, grid_rows
 from nearfar.encoders.resnet_v2 import ResNetV2
 from nearfar.errors import DataError, UsageError
-from nearfar.extract.predict import CELLS, GridContexts, Predict, ZAndContext, check_enough
+from nearfar.extract.predict import CELLS, GridContexts, Predict, ZAndContext, _members, check_enough
 from nearfar.losses import infonce
 from nearfar.method import Batch, Contrast, Pairs
 from nearfar.methods.cpc import cpc
@@ -214,6 +214,9 @@ def test_grids_of_patches(size: int, patch: int, stride: int, rows: int) -> None
         (cpc, 28, 8, 4, 6, (2, 5)),
         (cpc_v2, 260, 80, 36, 6, (3, 5)),
         (cpc_v2, 224, 69, 31, 6, (3, 5)),
+        (cpc_v2, 256, 79, 35, 6, (3, 5)),
+        (cpc_v2, 128, 39, 17, 6, (3, 5)),
+        (cpc_v2, 65, 20, 9, 6, (3, 5)),
         (cpc_v2, 64, 16, 8, 7, (2, 4)),
         (cpc_v2, 32, 8, 4, 7, (2, 4)),
     ],
@@ -381,9 +384,18 @@ def test_uneven_labels_are_refused_before_they_fill_the_memory() -> None:
         )
 
     assert rows([0] * 9 + [1, 2, 3, 4, 5, 5, 5]) == 6 * 9 * 2
-    assert rows([0] * 8 + [1, 2, 3, 4, 5, 6, 7, 7]) == 8 * 8 * 2  # as many as there may be
-    with pytest.raises(UsageError, match="batch of 16 has 8 labels, one of them 9 times.* 72 rows"):
-        rows([0] * 9 + [1, 2, 3, 4, 5, 6, 7])
+    assert rows([0] * 12 + list(range(1, 21))) == 21 * 12 * 2
+    with pytest.raises(UsageError, match="batch of 64 has 33 labels, one of them 32 times.* 1,056 rows"):
+        rows([0] * 32 + list(range(1, 33)))
+
+
+@pytest.mark.parametrize("speakers", [2, 10, 40, 100, 251])
+def test_shuffled_batches_of_speakers_that_have_as_much_each_are_never_refused(speakers: int) -> None:
+    everyone = torch.arange(speakers).repeat_interleave(-(-2000 // speakers))
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        for batch in everyone[torch.randperm(len(everyone), generator=draw)].split(64):
+            assert (_members(batch) >= 0).sum() == len(batch)
 
 
 @pytest.mark.parametrize("build", [cpc, cpc_v2])

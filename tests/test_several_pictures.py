@@ -14,7 +14,7 @@ from PIL import Image
 
 import nearfar as nf
 from nearfar.encoders import Towers, pooled
-from nearfar.errors import UsageError
+from nearfar.errors import DataError, UsageError
 
 CMC = {"method": "cmc", "columns": ("image", "image2"), "loss": "softmax", "negatives": None, "encoder": "conv4"}
 SETTINGS = {"size": 16, "epochs": 1, "batch": 16, "hold_out": 0.25, "threads": 1, "precision": "fp32"}
@@ -93,3 +93,67 @@ def test_one_network_for_all_columns_looks_at_each(folder: Path) -> None:
     assert not isinstance(encoder.net, Towers) and encoder(data).shape[1] == 2 * found["image"].shape[1]
     first = encoder.first()
     assert torch.equal(first(first.load(folder / "both.parquet")), found["image"])
+
+
+@pytest.fixture(scope="module")
+def one_picture(folder: Path) -> Path:
+    """The same with files and a manifest."""
+    table = pq.read_table(folder / "both.parquet").to_pylist()
+    (folder / "files").mkdir()
+    lines = ["path,depth,label"]
+    for i, row in enumerate(table):
+        for name in ("image", "image2"):
+            (folder / "files" / f"{name}_{i}.png").write_bytes(row[name])
+        lines.append(f"files/image_{i}.png,files/image2_{i}.png,{row['label']}")
+    (folder / "scenes.csv").write_text("\n".join(lines))
+    return folder
+
+
+def test_lightness_and_colour_each_stand_alone_too(folder: Path) -> None:
+    run = nf.train(
+        folder / "one.parquet", out=folder / "lab", say=lambda _: None, **(CMC | {"columns": ()}), **SETTINGS
+    )
+    encoder = nf.load_encoder(run, precision="fp32")
+    data = encoder.load(folder / "one.parquet")
+    found = encoder.each(data)
+    assert list(found) == ["L", "ab"] and torch.equal(encoder.of("ab")(data), found["ab"])
+    torch.testing.assert_close(encoder(data), torch.cat(list(found.values()), dim=1), rtol=1e-5, atol=1e-6)
+    scores = nf.evaluate(run, folder / "one.parquet", say=lambda _: None).scores
+    assert list(scores)[2:] == ["trained, L alone", "trained, ab alone", "trained encoder"]
+
+
+def test_the_maps_of_amdim_each_stand_alone_too(folder: Path) -> None:
+    settings = SETTINGS | {"size": 32}
+    run = nf.train(
+        folder / "one.parquet", out=folder / "amdim", say=lambda _: None,
+        method="amdim", encoder="amdim-small", width=8, **settings,
+    )  # fmt: skip
+    encoder = nf.load_encoder(run, precision="fp32")
+    data = encoder.load(folder / "one.parquet")
+    batch = data.batch(np.arange(64))
+    with torch.no_grad():
+        maps = encoder.net(encoder.crop(batch.inputs, batch.sizes))
+    found = encoder.scales(data)
+    assert list(found) == ["7 x 7 cells", "5 x 5 cells"]
+    for one, side in zip(found.values(), (7, 5), strict=True):
+        slow = next(m for m in maps if m.shape[-1] == side).mean((2, 3))
+        torch.testing.assert_close(one, slow, rtol=1e-5, atol=1e-6)
+    scores = nf.evaluate(run, folder / "one.parquet", say=lambda _: None).scores
+    assert list(scores)[2:] == ["trained, 7 x 7 cells", "trained, 5 x 5 cells", "trained encoder"]
+
+
+def test_a_column_of_a_manifest_has_its_own_name(one_picture: Path) -> None:
+    from nearfar.data.pairs import load_pairs
+
+    data = load_pairs(one_picture / "scenes.csv", size=16, columns=("image", "depth"))
+    both = load_pairs(one_picture / "both.parquet", size=16, columns=("image", "image2"))
+    batch, expected = data.batch(np.arange(64)), both.batch(np.arange(64))
+    assert np.array_equal(batch.inputs, expected.inputs)
+    assert np.array_equal(batch.of("depth").inputs, expected.of("image2").inputs)
+
+
+def test_a_fault_in_the_second_column_is_told_and_not_taken_for_no_second_column(one_picture: Path) -> None:
+    lines = (one_picture / "scenes.csv").read_text().replace("depth", "path2").splitlines()
+    (one_picture / "wrong.csv").write_text("\n".join([*lines[:-1], lines[-1].replace("image2_63", "image2_64")]))
+    with pytest.raises(DataError, match="line 65: no file 'files/image2_64.png'"):
+        nf.load_encoder(one_picture / "run").load(one_picture / "wrong.csv")

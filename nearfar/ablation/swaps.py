@@ -75,8 +75,9 @@ def simclr_view(context: Context) -> View:
 
 
 def cpc_view(context: Context) -> View:
-    """CPC's view, before it is cut into patches."""
-    return _first_view(cpc(encoder="small", size=context.size, channels=context.channels, hidden=8))
+    """CPC's view, before it is cut into patches; grey, as its encoder makes it."""
+    view = _first_view(cpc(encoder="small", size=context.size, channels=context.channels, hidden=8))
+    return replace(view, grey_p=1.0 if context.channels == 3 else 0.0)
 
 
 def cpc_v2_view(context: Context) -> View:

@@ -41,6 +41,7 @@ VARIANTS: dict[str, dict[str, Swap]] = {
         "no-crop": views(**NO_CROP),
         "no-colour": views(jitter_p=0.0),
         "no-grey": views(grey_p=0.0),
+        "no-blur": views(**NO_BLUR),
         "none": views(flip=0.0, jitter_p=0.0, grey_p=0.0, **NO_CROP, **NO_BLUR),
     },
     "encoder": {

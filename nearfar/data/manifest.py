@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, MissingColumn
 from .names import original_name, safe_name
 from .source import Source, caption, file_blocks, numbered, problems_error, quick_key
 
@@ -38,7 +38,7 @@ def read_manifest(path: Path, *, part: str | None, column: str = "image", text: 
     Args:
         path: The manifest.
         part: Only rows whose `split` is this; None: all.
-        column: Which images: "image" are those of `path`, "image2" of `path2`, and so on.
+        column: Which images: "image" are those of `path`, "image2" of `path2`, and so on; "depth" those of `depth`.
         text: Whether captions are asked for, of a column `text` or `caption`. A file may be listed with several;
             without them it is taken once.
 
@@ -46,7 +46,7 @@ def read_manifest(path: Path, *, part: str | None, column: str = "image", text: 
         DataError: Unknown file, a file listed twice, two labels for one file, an unlabelled row among labelled ones, no
             such column.
     """
-    named = "path" + column.removeprefix("image")
+    named = ("path" + column.removeprefix("image"), column)
     lines = _json_rows(path, named) if path.suffix in (".jsonl", ".ndjson") else _csv_rows(path, named, text)
     try:
         rows = [row for row in lines if part is None or row.split == part]
@@ -106,7 +106,7 @@ def _files(rows: list[Row], base: Path, *, again: bool) -> tuple[list[Path], lis
     return files, problems
 
 
-def _csv_rows(path: Path, named: str, text: bool) -> Iterator[Row]:
+def _csv_rows(path: Path, names: tuple[str, str], text: bool) -> Iterator[Row]:
     # surrogateescape: names of files are bytes, and not all of them are UTF-8
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
         head = stream.readline()
@@ -114,9 +114,10 @@ def _csv_rows(path: Path, named: str, text: bool) -> Iterator[Row]:
         reader = csv.reader(stream, delimiter=max(",;\t", key=head.count), strict=True)
         columns = [name.strip().lower() for name in next(reader, [])]
         told = next((name for name in TEXT_COLUMNS if name in columns), "text" if text else None)
+        named = next((name for name in names if name in columns), names[0])
         for name in filter(None, (named, told)):
             if name not in columns:
-                raise DataError(f"no column {name!r} among {columns}", where=f"{path}:1", mend=_MEND)
+                raise MissingColumn(f"no column {name!r} among {columns}", where=f"{path}:1", mend=_MEND)
         line = reader.line_num + 1
         for values in reader:
             if values and len(values) != len(columns):
@@ -129,7 +130,7 @@ def _csv_rows(path: Path, named: str, text: bool) -> Iterator[Row]:
             line = reader.line_num + 1
 
 
-def _json_rows(path: Path, named: str) -> Iterator[Row]:
+def _json_rows(path: Path, names: tuple[str, str]) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
@@ -138,7 +139,10 @@ def _json_rows(path: Path, named: str) -> Iterator[Row]:
                 row = json.loads(line)
             except (json.JSONDecodeError, RecursionError) as problem:
                 raise problems_error([f"line {number}: not JSON, {problem}"], path, _MEND) from None
+            named = next((name for name in names if isinstance(row, dict) and name in row), names[0])
             if not isinstance(row, dict) or not isinstance(row.get(named), str):
+                if number == 1 and isinstance(row, dict) and named not in row:
+                    raise MissingColumn(f'line 1: not an object with a "{named}"', where=path, mend=_MEND)
                 raise problems_error([f'line {number}: not an object with a "{named}"'], path, _MEND)
             label, split = ("" if row.get(key) is None else str(row[key]) for key in ("label", "split"))
             told = next((row[name] for name in TEXT_COLUMNS if name in row), None)

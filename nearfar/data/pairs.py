@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError, UsageError
+from ..errors import DataError, MissingColumn, UsageError
 from .dataset import Dataset
 from .decode import MAX_PIXELS
 from .inputs import Column, Inputs, chosen
@@ -100,11 +100,15 @@ def load_pairs(
 
 
 def has_images(path: str | Path, columns: tuple[str, ...]) -> bool:
-    """Whether data has all these columns of images; of one that is there nothing is decoded yet."""
+    """Whether data has all these columns of images; of one that is there nothing is decoded yet.
+
+    Raises:
+        DataError: One is there, but has faults, such as files that are missing.
+    """
     try:
         for name in columns:
             open_source(path, labels=False, column=name)
-    except DataError:
+    except MissingColumn:
         return False
     return True
 

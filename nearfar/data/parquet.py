@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, MissingColumn
 from .folder import PARTS
 from .names import safe_name
 from .pixels import BadImage
@@ -102,7 +102,7 @@ def _image_column(reader: pq.ParquetFile, file: Path, wanted: tuple[str, ...]) -
     schema = reader.schema_arrow
     name = next((name for name in wanted if name in schema.names), None)
     if name is None:
-        raise DataError(f"no column '{wanted[0]}' among {schema.names}", where=file, mend=_MEND)
+        raise MissingColumn(f"no column '{wanted[0]}' among {schema.names}", where=file, mend=_MEND)
     kind = schema.field(name).type
     if pa.types.is_struct(kind):
         kind = kind.field("bytes").type if kind.get_field_index("bytes") >= 0 else kind

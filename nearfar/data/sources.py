@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, MissingColumn
 from . import manifest
 from .arrays import read_array
 from .digits import read_digits
@@ -41,7 +41,7 @@ def open_source(
     """
     source = _read(os.fspath(path), labels, follow_links, column, text)
     if column != source.column:
-        raise DataError(
+        raise MissingColumn(
             f"no images {column!r}, one for each sample", where=source.path, mend="Parquet, or a manifest with path2"
         )
     if source.texts is None and text:

@@ -19,7 +19,7 @@ from ..errors import DataError, UsageError
 from ..method import Batch, Memory, Pairs
 
 CELLS = 1 << 20  # more cells than a sample has: id * CELLS + cell is a key of its own in all of the data
-PADDED = 4  # rows for each sample, at most, when samples of one label are put beside each other
+PADDED = 4  # times the comparisons of the whole batch, at most, when samples of one label are put beside each other
 
 LONGER = {
     "sound": ("frames", "longer sounds, with several frames each"),
@@ -234,7 +234,7 @@ def _members(labels: Tensor) -> Tensor:
     """Numbers of the samples of each label, `[G, S]`; -1 where a label has fewer than the most frequent."""
     _, group, counts = torch.unique(labels, return_inverse=True, return_counts=True)
     most, samples = int(counts.max()), len(labels)
-    if len(counts) * most > PADDED * samples:
+    if len(counts) * most**2 > PADDED * samples**2:
         raise UsageError(
             f"a batch of {samples} has {len(counts)} labels, one of them {most} times: to compare within labels all"
             f" would be padded to that, {len(counts) * most:,} rows",

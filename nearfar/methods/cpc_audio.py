@@ -30,6 +30,7 @@ def cpc_audio(
     encoder: str | nn.Module = "sound",
     size: int = 20480,
     channels: int = 1,
+    first: int = 1,
     steps: int = 12,
     negatives: Negatives = "batch",
     gain: float = 0.0,
@@ -45,10 +46,12 @@ def cpc_audio(
             over `SoundCells`.
         size: Samples of a window. The paper's 20,480 are 1.28 s at 16 kHz; at 8 kHz 10,240 are as long.
         channels: Of the sound: 1.
-        steps: Frames ahead that are predicted, 1 to so many; 12 of 10 ms.
+        first: Nearest frame ahead that is predicted, >= 1. A frame sees more samples than lie between two, 465 and 160
+            of `sound`; from 3 on, `ceil(465 / 160)`, a target shares no sample with the frames that it is told from.
+        steps: Furthest frame ahead that is predicted; 12 of 10 ms.
         negatives: Frames that the right one is told from: "batch": all of the batch; "label": those of the same label,
-            for data with the speaker as label, a batch having few and each about as often; "sample": those of the same
-            window.
+            for data with the speaker as label (batches are shuffled whole: of many speakers most are alone in theirs,
+            and have the frames of their own window); "sample": those of the same window.
         gain: Windows are made louder or softer by up to so many decibels.
         representation: What `evaluate` and `embed` see of a sample; the loss is the same. "context": the mean of its
             contexts; "cells": that of its z; "last": its last context. None: as the encoder has it, "context" by name.
@@ -82,6 +85,7 @@ def cpc_audio(
     pair = Predict(
         width=net.cell_width,
         context=net.context_width,
+        first=first,
         steps=steps,
         valid=frames.valid,
         within=WITHIN[negatives],

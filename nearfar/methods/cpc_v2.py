@@ -47,7 +47,8 @@ def cpc_v2(
         size: Side of a view, pixels.
         channels: Channels of an image.
         patch: Side of a patch, pixels. None: 80/260 of the view; up to 64 px a quarter of it, 8 at least.
-        stride: From one patch to the next, pixels. None: 36/80 of a patch; up to 64 px half of it.
+        stride: From one patch to the next, pixels. None: the largest with six patches to a side, 36 at 260 px; up to
+            64 px half a patch.
         first: Nearest row that is predicted, >= 1. None: the first without a pixel in common, ceil(patch / stride).
         steps: Number of rows that are predicted. None: 3, or as many as the grid has. The paper's pseudo-code predicts
             one, its text several.
@@ -70,7 +71,7 @@ def cpc_v2(
     """
     small = size <= 64
     patch = patch or (max(size // 4, 8) if small else round(size * 80 / 260))
-    stride = stride or (-(-patch // 2) if small else round(patch * 36 / 80))
+    stride = stride or (-(-patch // 2) if small else max((size - patch) // 5, 1))
     rows, first = grid_rows(size, patch, stride), first or -(-patch // stride)
     last = first + steps - 1 if steps else min(first + 2, rows - 1)
     net = layer_norms(encoders.build(copy.deepcopy(encoder), channels=channels, size=patch))

@@ -12,6 +12,7 @@ from typing import Literal
 from torch import nn
 
 from .. import encoders, similarity
+from ..encoders.patches import PatchGrid
 from ..extract.scales import LastMap, across_views
 from ..losses import infonce
 from ..losses.penalty import penalised
@@ -27,6 +28,7 @@ def yadim(
     channels: int = 3,
     width: int | None = None,
     pool: bool = False,
+    patchify: bool = False,
     clip: float = 20.0,
     penalty: float | None = None,
     denominator: Literal["all", "negatives"] = "all",
@@ -47,15 +49,16 @@ def yadim(
         channels: Channels of an image.
         width: Width of an embedding; None: the encoder's.
         pool: One embedding a view in any case, the mean of the last map.
+        patchify: The encoder sees CPC's overlapping patches, each a quarter of the view and 8 px at least, half a patch
+            apart, and its last map is their grid. For encoders that take views so small, AMDIM's don't.
         clip: Largest score c; 0: the plain dot product `a_i . b_j`, as in the paper.
         penalty: Of the mean square of the scores before the clip, >= 0. None: 0.05 as `amdim`, with `clip=0` none.
         denominator: "all", or "negatives" as the paper prints it; this loss can be below 0.
         flip: Probability of mirroring.
 
     The five parts by what is known of the paper. Views: those of CPC and AMDIM one after the other (mirrored, moved or
-    cropped, jitter, grey, normalised), drawn anew for each view, the flip too; for CPC's patches `encoders.PatchGrid`
-    goes around the encoder. Encoder: AMDIM's. Extraction: the last maps alone. Similarity: the dot product. Loss:
-    noise-contrastive.
+    cropped, jitter, grey, normalised), drawn anew for each view, the flip too; CPC's patches by `patchify`. Encoder:
+    AMDIM's. Extraction: the last maps alone. Similarity: the dot product. Loss: noise-contrastive.
 
     Differs from the paper: scores are divided by sqrt(D), clipped and penalised as AMDIM's, since dot products of a
     thousand normed values are in the hundreds; the positive is in the denominator; where the last map has several cells
@@ -67,7 +70,9 @@ def yadim(
         >>> from nearfar import methods
         >>> method = methods.yadim(encoder="small", size=32, pool=True)
     """
-    net = encoders.build(encoder, channels=channels, size=size)
+    patch = max(size // 4, 8)
+    net = encoders.build(encoder, channels=channels, size=patch if patchify else size)
+    net = PatchGrid(net, patch=patch, stride=-(-patch // 2)) if patchify else net
     view, default = amdim_view(size, flip=flip), 0.05 if clip else 0.0
     contrast = partial(infonce, temperature=1.0, denominator=denominator)
     return Method(

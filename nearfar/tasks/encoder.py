@@ -25,6 +25,9 @@ from ..views import CentreCrop
 from .build import Shape, build_method, initial
 from .opening import Transform, pictures_of, reopen, store_size, transform_from
 
+SCALES = (7, 5)
+"""Sides of AMDIM's maps that are looked at besides the last."""
+
 
 @dataclass(frozen=True)
 class _Pictures:
@@ -62,7 +65,7 @@ class Encoder:
     channels: int
     device: Device
     run: Path
-    split: Callable[[Tensor], list[Tensor]] | None = None
+    split: Callable[[Tensor], Tensor | list[Tensor]] | None = None
     columns: tuple[str, ...] = ()
 
     def __call__(self, dataset: Dataset) -> Tensor:
@@ -71,20 +74,34 @@ class Encoder:
         Of an encoder of several pictures those of all, side by side, where the data set has them all; otherwise those
         of the first.
         """
-        each = self.each(dataset)
-        if each:
-            return torch.cat(list(each.values()), dim=1)
+        if self.further(dataset):
+            return torch.cat(list(self.each(dataset).values()), dim=1)
         return features(self.vectors, dataset, self.transform, device=self.device.device)
 
     def each(self, dataset: Dataset) -> dict[str, Tensor]:
-        """Features of each picture of a sample, by column; {} where there are not several."""
-        if not self.further(dataset):
-            return {}
-        nets, device = {name: self.of(name) for name in self.columns}, self.device.device
+        """Features of each picture of a sample, by column, or of each part of an image (L, ab); {} for one network."""
+        parts = self.net.names if self.split is not None and isinstance(self.net, encoders.Towers) else []
+        names, device = self.columns if self.further(dataset) else parts, self.device.device
+        nets = {name: self.of(name) for name in names}
         return {
             name: features(net.vectors, _Pictures(dataset, name), net.transform, device=device)
             for name, net in nets.items()
         }
+
+    def scales(self, dataset: Dataset) -> dict[str, Tensor]:
+        """Features of each map that AMDIM's networks compare, averaged over its cells; {} of other networks."""
+        if not isinstance(self.net, encoders.AmdimNet):
+            return {}
+        names: list[str] = []
+
+        def vectors(view: Tensor) -> Tensor:
+            with self.device.autocast():
+                maps = [one for one in self.net(view) if one.shape[-1] in SCALES]
+            names[:] = [f"{one.shape[-1]} x {one.shape[-1]} cells" for one in maps]
+            return torch.cat([encoders.pooled([one.float()]) for one in maps], dim=1)
+
+        found = features(vectors, dataset, self.transform, device=self.device.device)
+        return dict(zip(names, found.chunk(len(names), dim=1), strict=True))
 
     def further(self, dataset: Dataset) -> tuple[str, ...]:
         """Columns that it looks at besides the first; () where the data set lacks one."""
@@ -124,7 +141,7 @@ class Encoder:
         return encoders.pooled([maps[-1].float()])
 
     def of(self, column: str) -> Encoder:
-        """The network of a column (`image2`, `text`) with that column's transform, where there is one for each.
+        """The network of a column (`image2`, `text`) with its transform, or of a part of an image (`L`, `ab`).
 
         Raises:
             UsageError: There is none.
@@ -138,7 +155,9 @@ class Encoder:
         stored = Run.open(self.run).info.get("transforms", {})
         transform = transform_from(stored[column]) if column in stored else self.transform
         net = net[column] if isinstance(net, encoders.Towers) else net  # one network may be shared by all
-        return replace(self, net=net, transform=transform, split=None, columns=())
+        split, number = self.split, names.index(column)
+        part = None if split is None else lambda view: split(view)[number]
+        return replace(self, net=net, transform=transform, split=part, columns=())
 
     def untrained(self) -> Encoder:
         """The same net with the fresh weights of the run's seed, also where the run began with those of another."""

@@ -36,7 +36,8 @@ def side_by_side(
     encoder: Encoder, train: Dataset, test: Dataset, say: Callable[[str], None], *, seed: int, structure: bool = False
 ) -> Evaluation:
     """Raw pixels, the untrained encoder and the trained one, from few labels and from all; `structure` adds clustering
-    and retrieval. Of several pictures a sample each also stands alone, and the run's own classifier where it has one.
+    and retrieval. Of several pictures a sample, or parts of an image, each also stands alone, as do the maps of AMDIM's
+    networks; and the run's own classifier where it has one.
     """
     name, plain = PLAIN[train.kind]
     say(f"measuring {name}, the untrained encoder and the trained encoder on {train.kind} kept out of training")
@@ -47,6 +48,8 @@ def side_by_side(
     }
     learn, ask = encoder.each(train), encoder.each(test)
     named |= {f"trained, {column} alone": (learn[column], ask[column]) for column in learn}
+    deep, asked = encoder.scales(train), encoder.scales(test)
+    named |= {f"trained, {scale}": (deep[scale], asked[scale]) for scale in deep}
     named["trained encoder"] = (_beside(learn), _beside(ask)) if learn else (encoder(train), encoder(test))
     found = evaluate_features(
         named, torch.as_tensor(train.labels), torch.as_tensor(test.labels), structure=structure, seed=seed
