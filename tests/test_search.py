@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,12 @@ from PIL import Image
 from toy_pairs import COLOURS, SHAPES, toy_pairs
 
 from nearfar.data import Dataset
+from nearfar.data.pairs import load_pairs
 from nearfar.errors import DataError, UsageError
+from nearfar.evaluation.pair_retrieval import pair_retrieval
 from nearfar.runs import Run
-from nearfar.tasks import train
+from nearfar.tasks import evaluate, train
+from nearfar.tasks.caption_recall import answers
 from nearfar.tasks.search import search
 from nearfar.tasks.two_towers import has_text, load_towers
 from nearfar.tasks.zero_shot import class_embeddings, zero_shot
@@ -70,6 +74,36 @@ def test_words_find_what_they_describe(folder: Path) -> None:
         right += sum(colour in one.caption for one in found)
     assert right >= 12  # of 16; chance: 4
     assert len(told) == 16 and "square" in "".join(told)
+
+
+def test_evaluate_tells_recall_of_captions_with_labels_and_without(folder: Path) -> None:
+    said: list[str] = []
+    found = evaluate(folder / "run", folder / "others.parquet", say=said.append)
+    towers = load_towers(folder / "run")
+    table = pq.read_table(folder / "others.parquet").to_pylist()
+    texts = [row["text"] for row in table]
+    keys = [texts.index(text) for text in texts]
+    images = towers.images(towers.image.load(folder / "others.parquet", labels=False))
+    expected = pair_retrieval(images, towers.texts(texts), image_keys=keys, text_keys=keys)
+    assert found.captions is not None and found.scores and found.captions.as_dict() == expected.as_dict()
+    assert expected.scores["text to image recall@10"].value > 2 * expected.chance["text to image recall@10"]
+    pq.write_table(
+        pa.table({name: [row[name] for row in table] for name in ("image", "text")}), folder / "bare.parquet"
+    )
+    bare = evaluate(folder / "run", folder / "bare.parquet", say=said.append)
+    assert not bare.scores and bare.captions is not None and bare.captions.as_dict() == expected.as_dict()
+    stored = json.loads((folder / "run" / "evaluation.json").read_text())
+    assert stored["captions"] == json.loads(json.dumps(expected.as_dict()))
+    assert not any("trained on these" in line for line in said)
+    evaluate(folder / "run", folder / "pairs.parquet", say=said.append)
+    assert any("the run was trained on these images and captions" in line for line in said)
+
+
+def test_of_an_image_with_several_captions_any_is_right(folder: Path) -> None:
+    table = pq.read_table(folder / "others.parquet").slice(0, 6).to_pylist()
+    rows = [{"image": table[i // 2]["image"], "text": table[i]["text"]} for i in range(6)]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "twice.parquet")
+    assert len(set(answers(load_pairs(folder / "twice.parquet", size=16)).tolist())) == 3
 
 
 def test_an_image_finds_its_copy_first(folder: Path, tmp_path: Path) -> None:

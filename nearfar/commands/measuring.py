@@ -24,6 +24,8 @@ def evaluate(
 ) -> None:
     """Measure an encoder on labelled images, sounds or texts: 1, 5 and all labels a class, kNN, clustering.
 
+    Of a run that knows text, on images with captions, recall too.
+
     Parameters
     ----------
     run

@@ -44,8 +44,8 @@ def open_source(
         raise MissingColumn(
             f"no images {column!r}, one for each sample", where=source.path, mend="Parquet, or a manifest with path2"
         )
-    if source.texts is None and text:
-        raise DataError(
+    if text and not any(one is not None for one in source.texts or ()):
+        raise MissingColumn(
             "no captions", where=source.path, mend="a column text in Parquet or a manifest, or a .txt beside each image"
         )
     if labels is False:

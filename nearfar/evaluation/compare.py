@@ -14,6 +14,7 @@ from .clustering import clustering
 from .few_labels import few_labels
 from .knn import knn
 from .linear import linear
+from .pair_retrieval import PairRetrieval
 from .protocol import Difference, Score, labelled, paired_difference
 from .retrieval import retrieval
 
@@ -31,6 +32,7 @@ class Evaluation:
         chance: Accuracy of always answering the largest class of the test images.
         classes: Number of classes.
         own: Accuracy of a classifier that was trained together with the encoder, or None.
+        captions: Recall of images and captions, where the encoder knows text; `scores` are {} where labels are missing.
     """
 
     scores: dict[str, dict[str, Score]]
@@ -38,6 +40,7 @@ class Evaluation:
     chance: float
     classes: int
     own: Score | None = None
+    captions: PairRetrieval | None = None
 
     @property
     def measures(self) -> list[str]:
@@ -46,6 +49,8 @@ class Evaluation:
 
     def differences(self) -> dict[str, dict[str, Difference]]:
         """By how much the last set of features is better than each other one, paired draw by draw: name -> measure."""
+        if not self.scores:
+            return {}
         *others, last = self.scores
         drawn = [m for m in self.measures if len(self.scores[last][m].draws) > 1]
         return {o: {m: paired_difference(self.scores[last][m], self.scores[o][m]) for m in drawn} for o in others}
@@ -75,6 +80,7 @@ class Evaluation:
         differences = {o: {m: vars(d) for m, d in found.items()} for o, found in self.differences().items()}
         plain = {"labels": self.labels, "chance": self.chance, "classes": self.classes}
         plain |= {} if self.own is None else {"own": self.own.as_dict()}
+        plain |= {} if self.captions is None else {"captions": self.captions.as_dict()}
         return {"scores": scores, **plain, "differences": differences}
 
 

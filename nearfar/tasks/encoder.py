@@ -30,7 +30,7 @@ SCALES = (7, 5)
 
 
 @dataclass(frozen=True)
-class _Pictures:
+class Pictures:
     """A column of a data set."""
 
     dataset: Dataset
@@ -84,7 +84,7 @@ class Encoder:
         names, device = self.columns if self.further(dataset) else parts, self.device.device
         nets = {name: self.of(name) for name in names}
         return {
-            name: features(net.vectors, _Pictures(dataset, name), net.transform, device=device)
+            name: features(net.vectors, Pictures(dataset, name), net.transform, device=device)
             for name, net in nets.items()
         }
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ..data import Dataset, duplicates_across
 from ..errors import DataError
 from ..evaluation import Evaluation
 from ..runs import Run
+from .caption_recall import caption_recall
 from .encoder import load_encoder
 from .summary import neighbours, report, side_by_side
 
@@ -28,11 +30,12 @@ def evaluate(
 ) -> Evaluation:
     """Raw pixels, the untrained encoder and the trained one side by side.
 
-    1, 5 and all labels a class, kNN, clustering and retrieval.
+    1, 5 and all labels a class, kNN, clustering and retrieval. Of a run that knows text, on data with captions, recall
+    of images and captions too; labels may then be missing.
 
     Args:
         run: Run folder.
-        data: Labelled data of the run's kind: one folder a class, a manifest with labels, Parquet, arrays.
+        data: Labelled data of the run's kind: one folder a class, a manifest with labels, Parquet, arrays; or captions.
         test: Labelled data for the answers; None: a fifth of `data`, drawn by class, which is then not learned from.
         label: Column that holds the labels, where it is not called label.
         seed: Addresses the split and the draws of labels.
@@ -46,6 +49,12 @@ def evaluate(
         DataError: No labels, or only one class.
     """
     encoder = load_encoder(run, device=device)
+    folder, captions = Run.open(Path(run)), caption_recall(run, data, device=device, say=say)
+    if captions is not None and label is None and encoder.load(data).labels is None:
+        evaluation = Evaluation({}, labels={}, chance=0.0, classes=0, captions=captions)
+        folder.write_json("evaluation.json", evaluation.as_dict())
+        say(f"no labels: nothing else is measured\nwrote {folder.path / 'evaluation.json'}")
+        return evaluation
     bank = encoder.load(data, labels=True, label=label)
     if encoder.columns and not encoder.further(bank):
         say(f"not all of {', '.join(encoder.columns)} are there: features are of {encoder.columns[0]} alone")
@@ -62,7 +71,7 @@ def evaluate(
         if shared:
             say(f"warning: {len(shared)} samples are in both parts; the scores are too good by as much")
     evaluation = side_by_side(encoder, train_part, test_part, say, seed=seed, structure=True)
-    folder = Run.open(Path(run))
+    evaluation = replace(evaluation, captions=captions)
     if evaluation.own is not None and test is None and bank.fingerprint == folder.info["fingerprint"]:
         say("warning: the run was trained on some of these samples and their labels; give others with --test")
     folder.write_json("evaluation.json", evaluation.as_dict())

@@ -19,7 +19,7 @@ from ..evaluation.features import evaluation_mode
 from ..runs import Run, match_tensors
 from ..similarity import unit
 from ..views.text import Sentences
-from .encoder import Encoder, load_encoder, stored_method
+from .encoder import Encoder, Pictures, load_encoder, stored_method
 
 BLOCK = 256  # texts in the encoder at once
 
@@ -43,6 +43,12 @@ class TwoTowers:
         head = self.heads["image"]
         device = self.image.device.device
         return unit(features(lambda v: head([self.image.vectors(v)]), dataset, self.image.transform, device=device))
+
+    def captions(self, dataset: Dataset) -> Tensor:
+        """Embeddings of the captions of a data set, tokens by this tokenizer, fp32 `[N, D]` on the CPU."""
+        head, part = self.heads["text"], Pictures(dataset, "text")
+        device = self.text.device.device
+        return unit(features(lambda v: head([self.text.vectors(v)]), part, self.text.transform, device=device))
 
     def pictures(self, images: Tensor, sizes: Tensor) -> Tensor:
         """Embeddings of images uint8 `[B, C, H, W]` of these sizes `[B, 2]`, fp32 `[B, D]` on the CPU."""
