@@ -317,6 +317,7 @@ def test_the_networks_of_the_papers() -> None:
     [
         ({"steps": 2, "first": 3}, "steps 3 to 2"),
         ({"steps": 0}, "first 1 or more"),
+        ({"steps": 0, "first": 2, "grid": (1, 1)}, r"2 rows away: a larger image \(--size\)"),
         ({"steps": 5, "grid": (5, 9)}, "fewer steps than rows"),
         ({"steps": 4, "grid": (5, 4), "directions": 2}, "fewer steps than rows"),
         ({"steps": 2, "directions": 2}, "1 in time"),

@@ -18,7 +18,7 @@ from nearfar.data.pairs import load_pairs
 from nearfar.data.tokens import Tokenizer
 from nearfar.errors import DataError, UsageError
 from nearfar.tasks.build import check
-from nearfar.tasks.opening import columns_of
+from nearfar.tasks.opening import columns_of, read
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 TEXTS = [f"picture {number}" for number in range(8)]
@@ -219,3 +219,53 @@ def test_real_pairs(real_data: Path) -> None:
 def test_columns_that_are_no_pictures_with_the_image_first_are_refused(columns: str):
     with pytest.raises(UsageError, match="--columns image,image2"):
         columns_of(check({"method": "cmc", "columns": columns}))
+
+
+def column_folders(root: Path, first: str = "image") -> Path:
+    for number, scene in enumerate(("room/a", "room/b", "hall/a", "hall/c", "hall/d")):
+        for folder, suffix, pixel in ((first, ".png", png(number)), ("depth", ".bmp", png(number + 2))):
+            file = (root / folder / scene).with_suffix(suffix)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(pixel)
+    return root
+
+
+@pytest.mark.parametrize("first", ["image", "rgb"])
+def test_a_folder_for_each_column_where_the_same_names_belong_together(tmp_path: Path, first: str) -> None:
+    root = column_folders(tmp_path, first)
+    (root / "depth/hall/c.bmp").unlink()  # a sample that lacks it is a bad one
+    (root / "depth/hall/0.bmp").write_bytes(png(9))  # and one that nothing belongs to is not looked at
+    data = load_pairs(root, size=16, columns=("image", "depth"), max_bad=1)
+    assert data.names == ["hall/a.png", "hall/d.png", "room/a.png", "room/b.png"]
+    assert reds(data.inputs) == [40, 80, 0, 20] and reds(data.columns["depth"].inputs) == [80, 120, 40, 60]
+    assert data.bad == [("hall/c.png", "depth: missing (not in depth/)")]
+    assert data.classes == ["hall", "room"] and data.labels is not None and data.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_a_folder_for_each_column_has_captions_beside_the_first(tmp_path: Path) -> None:
+    root = column_folders(tmp_path)
+    for file in (root / "image").rglob("*.png"):
+        file.with_suffix(".txt").write_text(file.stem)
+    data = load_pairs(root, size=16, columns=("image", "depth", "text"), labels=False)
+    assert captions(data) == ["a", "c", "d", "a", "b"] and data.labels is None
+
+
+def test_folders_in_which_names_tell_nothing_are_refused(tmp_path: Path) -> None:
+    root = column_folders(tmp_path)
+    with pytest.raises(DataError, match="a folder depth2/ beside image/"):
+        load_pairs(root, size=16, columns=("image", "depth2"))
+    (root / "depth/room/a.png").write_bytes(png(3))
+    with pytest.raises(DataError, match=r"room/a.* is one of two of its name"):
+        load_pairs(root, size=16, columns=("image", "depth"))
+
+
+def test_images_that_are_dark_throughout_are_told_of(tmp_path: Path) -> None:
+    settings = check({"method": "cmc", "columns": "image,depth", "size": 16})
+    shallow, full = (np.uint16(top) * np.ones((12, 12), np.uint16) for top in (9_999, 65_535))
+    for top, told in ((shallow, "depth: no pixel above 39 of 255"), (full, "")):
+        root = column_folders(tmp_path)
+        for file in (root / "depth").rglob("*.bmp"):
+            Image.fromarray(top).save(file.with_suffix(".png"))
+            file.unlink()
+        found = read(root, settings, print).told
+        assert told in found and ("above" in found) == bool(told)

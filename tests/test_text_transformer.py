@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -126,11 +129,23 @@ class FakeModel(nn.Module):
         return SimpleNamespace(last_hidden_state=self.embed(input_ids))
 
 
+class FakeConfig(SimpleNamespace):
+    def __init__(self) -> None:
+        super().__init__(vocab_size=30522, hidden_size=6, pad_token_id=1, max_position_embeddings=40)
+        self.is_encoder_decoder = False
+
+    def get_text_config(self) -> FakeConfig:
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        return vars(self)
+
+
 def fake_library(known: str) -> SimpleNamespace:
-    def from_pretrained(name: str) -> SimpleNamespace:
+    def from_pretrained(name: str) -> FakeConfig:
         if name != known:
             raise OSError(f"{name} is not a local folder\nand more")
-        return SimpleNamespace(vocab_size=30522, hidden_size=6, pad_token_id=1, max_position_embeddings=40)
+        return FakeConfig()
 
     return SimpleNamespace(
         AutoConfig=SimpleNamespace(from_pretrained=from_pretrained), AutoModel=SimpleNamespace(from_config=FakeModel)
@@ -149,6 +164,38 @@ def test_a_network_of_transformers_takes_our_tokens(monkeypatch: pytest.MonkeyPa
     assert found.net.mask.tolist() == [[1, 1, 1] + [0] * 9] and "hf:tiny: width 6" in found.describe()
     with pytest.raises(UsageError, match="no configuration 'other'"):
         hf_text("other", vocabulary=20, length=64)
+
+
+TINY = {"vocab_size": 99, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+REAL = {
+    "bert": TINY,
+    "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2},
+    "t5": {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2},
+    "clip": {"text_config": TINY, "vision_config": TINY},
+    "xlnet": {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32},
+}
+
+
+def configuration(folder: Path, kind: str, settings: dict[str, Any]) -> str:
+    (folder / "config.json").write_text(json.dumps({"model_type": kind, **settings}))
+    return str(folder)
+
+
+@pytest.mark.parametrize("kind", REAL)
+def test_real_networks_of_transformers_see_no_padding(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    net = hf_text(configuration(tmp_path, kind, REAL[kind]), vocabulary=20, length=12)
+    assert net.training and net.width == 16
+    tokens = torch.cat([text(3, 4, 4), text(*range(1, 13))])
+    found = net.eval()(tokens)[-1]
+    torch.testing.assert_close(found[:1], net(tokens[:1, :3])[-1], atol=1e-5, rtol=0)
+    assert found.shape == (2, 16) and not torch.equal(found[0], found[1])
+
+
+def test_a_network_of_images_is_refused_as_one_of_text(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    with pytest.raises(UsageError, match=r"takes no texts.*a network of text"):
+        hf_text(configuration(tmp_path, "vit", TINY), vocabulary=20, length=12)
 
 
 def test_I1_transformers_that_are_not_there_are_asked_for_by_their_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from .decode import MAX_PIXELS
 from .inputs import Column, Inputs, chosen
 from .scan import cache_folder, thread_count
 from .source import Source
-from .sources import open_source
+from .sources import open_columns
 from .store import Plan, Store, open_or_build
 from .survey import Progress, check_bad, survey
 from .tokens import Tokenizer, build_tokenizer
@@ -43,7 +43,8 @@ def load_pairs(
     Args:
         path: Parquet (a file or a folder) with a column of encoded images for each image of `columns`, and `text` or
             `caption`; a manifest (`.csv`, `.tsv`, `.jsonl`) with `path` for "image", `path2` for "image2" and so on,
-            and `text` or `caption`; or a folder of images, each with a `.txt` of the same name. Labels as in `load`.
+            and `text` or `caption`; a folder of images, each with a `.txt` of the same name; or one that holds a folder
+            for each column of images, in which the same names belong together. Labels as in `load`.
         size: Largest side of the canvas of an image, pixels.
         columns: Parts of a sample, two or more: names of images, and "text".
         channels: 1 (grey) or 3 (colour), of all images; None: 1 where all are grey, else 3.
@@ -60,14 +61,8 @@ def load_pairs(
         UsageError: Columns, a size or channels that make no sense.
     """
     images = _image_columns(columns, size, channels)
-    sources = [
-        open_source(path, labels=labels, column=name, text=TEXT in columns and not number)
-        for number, name in enumerate(images)
-    ]
+    sources = open_columns(path, images, labels=labels, text=TEXT in columns)
     first = sources[0]
-    if any(len(one.names) != len(first.names) for one in sources):
-        what = f"images with several captions each, and {', '.join(columns)} are asked for"
-        raise DataError(what, where=first.path, mend="text among the columns, or a list without captions")
     stores = _decoded(sources, size, channels, max_bad=max_bad, cache=cache_folder(cache), progress=progress)
     bad = _bad(first, dict(zip(images, stores, strict=True)))
     check_bad([(first.names[row], reason) for row, reason in bad.items()], len(first.names), max_bad, first.path)
@@ -106,8 +101,7 @@ def has_images(path: str | Path, columns: tuple[str, ...]) -> bool:
         DataError: One is there, but has faults, such as files that are missing.
     """
     try:
-        for name in columns:
-            open_source(path, labels=False, column=name)
+        open_columns(path, columns, labels=False)
     except MissingColumn:
         return False
     return True

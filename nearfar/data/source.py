@@ -56,8 +56,8 @@ class Source:
     texts: list[str | None] | None = None
 
 
-def file_blocks(paths: Sequence[Path]) -> Callable[[int], Iterator[list[Item]]]:
-    """The `blocks` of a list of files."""
+def file_blocks(paths: Sequence[Item]) -> Callable[[int], Iterator[list[Item]]]:
+    """The `blocks` of a list of files, or of what else is an item."""
 
     def blocks(start: int) -> Iterator[list[Item]]:
         for first in range(start, len(paths), BLOCK):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DataError, MissingColumn
 from . import manifest
 from .arrays import read_array
+from .column_folders import column_folders, read_column_folders
 from .digits import read_digits
 from .folder import list_folder, nothing_found, read_folder
 from .manifest import read_manifest
@@ -42,12 +44,46 @@ def open_source(
     source = _read(os.fspath(path), labels, follow_links, column, text)
     if column != source.column:
         raise MissingColumn(
-            f"no images {column!r}, one for each sample", where=source.path, mend="Parquet, or a manifest with path2"
+            f"no images {column!r}, one for each sample",
+            where=source.path,
+            mend=f"a folder {column}/ beside image/, a column {column} in Parquet or a manifest",
         )
     if text and not any(one is not None for one in source.texts or ()):
         raise MissingColumn(
             "no captions", where=source.path, mend="a column text in Parquet or a manifest, or a .txt beside each image"
         )
+    return _labelled(source, labels)
+
+
+def open_columns(
+    path: str | Path, images: Sequence[str], *, labels: bool | None = None, text: bool = False
+) -> list[Source]:
+    """A source for each of several images of a sample, row i of all of them the same sample.
+
+    Args:
+        path: As `open_source` has it, or a folder that holds one for each column, by name.
+        images: Names of the columns.
+        labels: As in `open_source`; the first column's.
+        text: Whether captions are read too, beside the first column's images.
+
+    Raises:
+        DataError: As `open_source`, and columns of different lengths.
+    """
+    folders = column_folders(Path(path), images)
+    if folders:
+        first, *others = read_column_folders(folders, images, labels=labels, text=text)
+        return [_labelled(first, labels), *others]
+    sources = [
+        open_source(path, labels=labels, column=name, text=text and not number) for number, name in enumerate(images)
+    ]
+    if any(len(one.names) != len(sources[0].names) for one in sources):
+        what = f"images with several captions each, and {', '.join(images)} are asked for"
+        raise DataError(what, where=sources[0].path, mend="text among the columns, or a list without captions")
+    return sources
+
+
+def _labelled(source: Source, labels: bool | None) -> Source:
+    """The source with its labels, as they are asked for."""
     if labels is False:
         return replace(source, labels=None, classes=None, labelled_by="")
     if labels and source.classes is None:

@@ -254,6 +254,9 @@ def _faults(
 ) -> list[str]:
     """What is wrong with the settings."""
     faults = []
+    if grid is not None and first >= grid[0]:
+        told = f"a grid of {grid[0]} x {grid[1]} cells, and the first prediction is {first} rows away"
+        return [f"{told}: a larger image (--size), smaller patches or a smaller stride"]
     if not 1 <= first <= steps:
         faults.append(f"steps {first} to {steps}: first 1 or more, and no more than steps")
     if grid is not None and steps >= (grid[0] if directions == 1 else min(grid)):

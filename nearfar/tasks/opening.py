@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..console import counting
 from ..data import Dataset, load, scan
+from ..data.inputs import Inputs
 from ..encoders.amdim import STEMS
 from ..errors import UsageError
 from ..methods import LEARNS_FROM, METHODS
@@ -82,7 +85,8 @@ def _images(data: str | Path, settings: TrainSettings, say: Callable[[str], None
     size = settings.size or _usual_size(settings.encoder, found.longest)
     progress = counting("decoded", say)
     dataset = load(data, size=store_size(size), labels=settings.labels, max_bad=settings.max_bad, progress=progress)
-    return Opened(dataset, found.summary(), size, dataset.inputs.shape[1])
+    told = found.summary() + _dark("images", dataset.inputs)
+    return Opened(dataset, told, size, dataset.inputs.shape[1])
 
 
 def _usual_size(encoder: str, longest: int) -> int:
@@ -98,10 +102,19 @@ def _pairs(data: str | Path, settings: TrainSettings, columns: tuple[str, ...], 
     length = caption_length(settings)
     given |= {"columns": columns, "tokenizer": settings.tokenizer or "bytes", "length": length}
     dataset = load_pairs(data, size=store_size(size), **given)
-    pictures = [dataset.inputs, *(column.inputs for column in dataset.columns.values() if column.kind == "images")]
-    depths = tuple(one.shape[1] for one in pictures)
+    others = {name: column.inputs for name, column in dataset.columns.items() if column.kind == "images"}
+    pictures = {columns[0]: dataset.inputs, **others}
+    depths = tuple(one.shape[1] for one in pictures.values())
     channels = depths[0] if len(set(depths)) == 1 else depths
-    return Opened(dataset, f"{len(dataset):,} samples of {' and '.join(columns)}" + _labelled(dataset), size, channels)
+    told = f"{len(dataset):,} samples of {' and '.join(columns)}" + _labelled(dataset)
+    return Opened(dataset, told + "".join(_dark(*one) for one in pictures.items()), size, channels)
+
+
+def _dark(name: str, images: Inputs) -> str:
+    """A remark on images that use a quarter of the grey levels at most, as depth in millimetres of 16 bits does."""
+    some = np.unique(np.linspace(0, len(images) - 1, num=256).astype(np.int64))
+    brightest = int(images[some].max())
+    return f"; {name}: no pixel above {brightest} of 255, spread deep ones over all 16 bits first" * (brightest < 64)
 
 
 def _sound(data: str | Path, settings: TrainSettings, given: dict[str, Any]) -> Opened:
