@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError, MissingColumn, UsageError
+from ..errors import MissingColumn, UsageError
 from .dataset import Dataset
 from .decode import MAX_PIXELS
 from .inputs import Column, Inputs, chosen

@@ -87,7 +87,8 @@ class AmdimNet(nn.Module):
             raise UsageError(
                 f"{self.name} can't take views of {size} pixels: without padding its maps would not fit",
                 where="encoder",
-                mend=f"size {nearest} (--size {nearest}; of patches --patch {nearest}); there are {', '.join(map(str, STAGES))}",
+                mend=f"size {nearest} (--size {nearest}; of patches --patch {nearest}); "
+                f"there are {', '.join(map(str, STAGES))}",
             )
         self.size, width = size, base * factor
         layers: list[nn.Module] = []
