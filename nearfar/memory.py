@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .distributed import gather, world
+from .distributed import gather
 from .errors import UsageError
 from .method import Batch
 from .similarity import unit
@@ -50,7 +50,6 @@ class Queue(nn.Module):
         """Puts the unit keys of all processes in place of the oldest."""
         for keys in slow if self.views is None else [slow[view] for view in self.views]:
             rows = gather(unit(keys.detach())).to(self.keys.dtype)
-            start = int(self.pointer)
-            assert start + len(rows) <= len(self.keys), (start, len(rows), len(self.keys), world())
-            self.keys[start : start + len(rows)] = rows
-            self.pointer.fill_((start + len(rows)) % len(self.keys))
+            places = (self.pointer + torch.arange(len(rows), device=rows.device)) % len(self.keys)  # nothing waits
+            self.keys.index_copy_(0, places, rows)
+            self.pointer.copy_((places[-1] + 1) % len(self.keys))

@@ -93,7 +93,7 @@ class BatchNorm(_BatchNorm):
         x = input if input.dtype == torch.float64 else input.float()
         var, mean = torch.var_mean(x, [d for d in range(x.ndim) if d != 1], correction=0)
         own = x.numel() // x.shape[1]
-        sums = total(torch.cat([mean * own, mean.new_tensor([own])]))
+        sums = total(torch.cat([mean * own, mean.new_full((1,), own)]))
         count = sums[-1].detach()
         centre = sums[:-1] / count
         var = total((var + (mean - centre).square()) * own) / count

@@ -65,7 +65,7 @@ class Distilled(nn.Module):
         with torch.no_grad():
             scores = torch.stack([unit(z) @ unit(self.slow).mT for z in slow])
             targets = torch.softmax((scores - self.centre) / self.temperature, dim=-1)
-            count = scores.new_tensor([scores.shape[:2].numel()])
+            count = scores.new_full((1,), scores.shape[:2].numel())
             sums = total(torch.cat([scores.sum(dim=(0, 1)), count]))
             self.mean = sums[:-1] / sums[-1]
         return swapped(online, list(targets), self.prototypes())

@@ -39,5 +39,5 @@ def attract(pairs: Pairs, similarity: Similarity, *, best: float = 1.0, scale: f
         raise UsageError("no anchor has a positive", where="pairs.positive", mend="positives [..., N, D]")
     scores = (similarity.anchor(pairs.anchor) * similarity.other(pairs.positive)).sum(-1)
     scores = scores if similarity.curve is None else similarity.curve.value(scores)
-    summed, count = total(torch.stack([(best - scores).sum(), scores.new_tensor(scores.numel())])).unbind()
+    summed, count = total(torch.stack([(best - scores).sum(), scores.new_full((), scores.numel())])).unbind()
     return scale * summed / count.clamp(min=1)

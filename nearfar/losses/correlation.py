@@ -79,7 +79,7 @@ def both_sides(pairs: Pairs, similarity: Similarity) -> tuple[Tensor, Tensor]:
 
 def centred(z: Tensor) -> tuple[Tensor, Tensor]:
     """`z [N, D]` less its mean over the rows of all processes, and how many rows these have, 0-d."""
-    sums = total(torch.cat([z.sum(dim=0), z.new_tensor([len(z)])]))
+    sums = total(torch.cat([z.sum(dim=0), z.new_full((1,), len(z))]))
     count = sums[-1].detach().clamp(min=1)
     return z - sums[:-1] / count, count
 

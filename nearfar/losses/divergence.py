@@ -80,5 +80,5 @@ def _shares(pairs: Pairs, similarity: Similarity, degrees: float) -> tuple[Tenso
 
 def _mean(rows: Tensor) -> Tensor:
     """Mean over the anchors of all processes."""
-    summed, count = total(torch.stack([rows.sum(), rows.new_tensor(rows.numel())])).unbind()
+    summed, count = total(torch.stack([rows.sum(), rows.new_full((), rows.numel())])).unbind()
     return summed / count.clamp(min=1)

@@ -76,14 +76,14 @@ class NCE(nn.Module):
             scores = _scores(pairs, similarity) / self.temperature
             log_odds = scores - self._log_mean(scores) - math.log(pairs.other.shape[-2])
             rows = F.softplus(-log_odds[..., 0]) + F.softplus(log_odds[..., 1:]).sum(-1)
-            summed, count = total(torch.stack([rows.sum(), rows.new_tensor(rows.numel())])).unbind()
+            summed, count = total(torch.stack([rows.sum(), rows.new_full((), rows.numel())])).unbind()
             return summed / count.clamp(min=1)
 
     def _log_mean(self, scores: Tensor) -> Tensor:
         """Log of the mean of exp(score) over all processes: that of the first batch, once there was one."""
         if bool(self.estimated):
             return self.log_mean
-        log_count = scores.new_tensor(scores.numel()).log()
+        log_count = scores.new_full((), math.log(scores.numel()))
         parts = gather(torch.stack([scores.flatten().logsumexp(0), log_count])[None])
         log_mean = parts[:, 0].logsumexp(0) - parts[:, 1].logsumexp(0)
         if torch.is_grad_enabled():

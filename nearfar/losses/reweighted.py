@@ -55,5 +55,5 @@ def reweighted(pairs: Pairs, similarity: Similarity, *, sigma: float = 0.5, temp
         scores = scores if similarity.curve is None else similarity.curve.value(scores)
         logs = gather(scores) / sigma
         less = (scores.detach() / sigma - logs.logsumexp(dim=0) + math.log(max(len(logs), 1))).exp() - 1  # 1 - w
-        summed, count = total(torch.stack([(less * scores).sum(), scores.new_tensor(len(scores))])).unbind()
+        summed, count = total(torch.stack([(less * scores).sum(), scores.new_full((), len(scores))])).unbind()
         return summed / (degrees * count.clamp(min=1))

@@ -121,7 +121,7 @@ class _Sigmoid(torch.autograd.Function):
             everyone = _gathered(rows)
             for tile in tiles(everyone, local, plan.score):
                 _add(_told(tile, plan.bias)[1], tile, plan.score, everyone, local, None, others)
-        loss, count = total(torch.stack([loss, loss.new_tensor(len(anchor))])).unbind()
+        loss, count = total(torch.stack([loss, loss.new_full((), len(anchor))])).unbind()
         ctx.save_for_backward(*into, count.clamp(min=1))
         ctx.temperature = plan.score.temperature
         return loss / count.clamp(min=1)
