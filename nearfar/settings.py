@@ -36,7 +36,9 @@ class TrainSettings(BaseModel):
     tokenizer: str | None = Field(
         None, min_length=1, description="of text: words:N or bpe:N, learned from the data; a JSON file; none: bytes"
     )
-    label: str | None = Field(None, description="column of sounds that holds the labels, such as speaker; none: label")
+    label: str | None = Field(
+        None, description="column of a manifest or of Parquet that holds the labels, such as fine_label; none: label"
+    )
     split: str | None = Field(
         None, description="few-shot split, by name or JSON file: only its training classes are trained on"
     )

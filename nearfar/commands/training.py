@@ -108,14 +108,16 @@ def preview(data: str, /, *, out: Path = Path("preview.png"), images: int = 8, *
 
 
 @app.command
-def scan(data: str, /) -> None:
+def scan(data: str, /, *, label: str = "label") -> None:
     """Look at data without training: sizes, classes, unreadable files, duplicates.
 
     Parameters
     ----------
     data
         Images, as for train.
+    label
+        Column that holds the labels, of a manifest or of Parquet.
     """
     from ..data import scan
 
-    print(scan(data).details())
+    print(scan(data, label=label).details())

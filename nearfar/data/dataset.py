@@ -17,6 +17,7 @@ from .decode import MAX_PIXELS
 from .inputs import Column, Inputs, chosen
 from .names import safe_name
 from .scan import cache_folder, thread_count
+from .source import LABEL
 from .sources import open_source
 from .store import Plan, Store, open_or_build
 from .survey import Progress, survey
@@ -176,6 +177,7 @@ def load(
     threads: int | None = None,
     follow_links: bool = False,
     progress: Progress | None = None,
+    label: str = LABEL,
 ) -> Dataset:
     """Images of any source, decoded once into the cache and mapped from there.
 
@@ -192,6 +194,7 @@ def load(
         threads: Threads that decode; None: one a core.
         follow_links: Whether symbolic links out of a folder are followed.
         progress: Called with the number of images done, and of all.
+        label: Column of a manifest or of Parquet that holds the labels, such as `fine_label`.
 
     Raises:
         DataError: Nothing to read, too much that is bad, no labels where they are needed.
@@ -210,7 +213,7 @@ def load(
         raise UsageError(
             f"{channels} channels", where="channels", mend="1 (grey), 3 (colour) or None (as the data are)"
         )
-    source = open_source(path, labels=labels, follow_links=follow_links)
+    source = open_source(path, labels=labels, follow_links=follow_links, label=label)
     folder, threads = cache_folder(cache), threads or thread_count()
     seen = survey(source, cache=folder, max_bad=max_bad, max_pixels=max_pixels, threads=threads)
     channels, side = channels or seen.channels, min(size, int(seen.sizes.max()))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import DataError, MissingColumn
 from .names import original_name, safe_name
-from .source import Source, caption, file_blocks, numbered, problems_error, quick_key
+from .source import LABEL, Source, caption, file_blocks, numbered, problems_error, quick_key
 
 SUFFIXES = frozenset([".csv", ".tsv", ".jsonl", ".ndjson"])
 TEXT_COLUMNS = ("text", "caption")
@@ -32,7 +32,9 @@ class Row:
     text: str | None
 
 
-def read_manifest(path: Path, *, part: str | None, column: str = "image", text: bool = False) -> Source:
+def read_manifest(
+    path: Path, *, part: str | None, column: str = "image", text: bool = False, label: str = "label"
+) -> Source:
     """The files that a manifest lists, in its order; all its problems are told at once, by line.
 
     Args:
@@ -41,13 +43,15 @@ def read_manifest(path: Path, *, part: str | None, column: str = "image", text: 
         column: Which images: "image" are those of `path`, "image2" of `path2`, and so on; "depth" those of `depth`.
         text: Whether captions are asked for, of a column `text` or `caption`. A file may be listed with several;
             without them it is taken once.
+        label: Name of the column of labels; another than this must be there.
 
     Raises:
         DataError: Unknown file, a file listed twice, two labels for one file, an unlabelled row among labelled ones, no
             such column.
     """
     named = ("path" + column.removeprefix("image"), column)
-    lines = _json_rows(path, named) if path.suffix in (".jsonl", ".ndjson") else _csv_rows(path, named, text)
+    read = _json_rows if path.suffix in (".jsonl", ".ndjson") else _csv_rows
+    lines = read(path, named, text, label)
     try:
         rows = [row for row in lines if part is None or row.split == part]
     except (csv.Error, UnicodeError) as problem:
@@ -76,7 +80,7 @@ def read_manifest(path: Path, *, part: str | None, column: str = "image", text: 
         blocks=file_blocks(files),
         labels=labels,
         classes=classes,
-        labelled_by=f"column label of {safe_name(path.name)}" if labelled else "",
+        labelled_by=f"column {label} of {safe_name(path.name)}" if labelled else "",
         column=column,
         texts=[row.text for row in rows] if text else None,
     )
@@ -106,7 +110,7 @@ def _files(rows: list[Row], base: Path, *, again: bool) -> tuple[list[Path], lis
     return files, problems
 
 
-def _csv_rows(path: Path, names: tuple[str, str], text: bool) -> Iterator[Row]:
+def _csv_rows(path: Path, names: tuple[str, str], text: bool, label: str) -> Iterator[Row]:
     # surrogateescape: names of files are bytes, and not all of them are UTF-8
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
         head = stream.readline()
@@ -118,6 +122,8 @@ def _csv_rows(path: Path, names: tuple[str, str], text: bool) -> Iterator[Row]:
         for name in filter(None, (named, told)):
             if name not in columns:
                 raise MissingColumn(f"no column {name!r} among {columns}", where=f"{path}:1", mend=_MEND)
+        if label != LABEL and label.lower() not in columns:
+            raise _no_labels(label, columns, path)
         line = reader.line_num + 1
         for values in reader:
             if values and len(values) != len(columns):
@@ -125,12 +131,12 @@ def _csv_rows(path: Path, names: tuple[str, str], text: bool) -> Iterator[Row]:
                 raise problems_error([problem], path, 'write a field that holds the separator as "a;b"')
             if values:
                 row = dict(zip(columns, values, strict=True))
-                label, split = row.get("label", "").strip(), row.get("split", "").strip()
-                yield Row(line, row[named], label, split, caption(row[told]) if told else None)
+                told_label, split = row.get(label.lower(), "").strip(), row.get("split", "").strip()
+                yield Row(line, row[named], told_label, split, caption(row[told]) if told else None)
             line = reader.line_num + 1
 
 
-def _json_rows(path: Path, names: tuple[str, str]) -> Iterator[Row]:
+def _json_rows(path: Path, names: tuple[str, str], text: bool, label: str) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
@@ -144,6 +150,15 @@ def _json_rows(path: Path, names: tuple[str, str]) -> Iterator[Row]:
                 if number == 1 and isinstance(row, dict) and named not in row:
                     raise MissingColumn(f'line 1: not an object with a "{named}"', where=path, mend=_MEND)
                 raise problems_error([f'line {number}: not an object with a "{named}"'], path, _MEND)
-            label, split = ("" if row.get(key) is None else str(row[key]) for key in ("label", "split"))
+            fields = {key.lower(): value for key, value in row.items()}
+            if label != LABEL and number == 1 and label.lower() not in fields:
+                raise _no_labels(label, list(row), path)
+            told_label, split = (
+                "" if fields.get(key) is None else str(fields[key]) for key in (label.lower(), "split")
+            )
             told = next((row[name] for name in TEXT_COLUMNS if name in row), None)
-            yield Row(number, row[named], label.strip(), split, caption(told))
+            yield Row(number, row[named], told_label.strip(), split, caption(told))
+
+
+def _no_labels(label: str, columns: list[str], path: Path) -> DataError:
+    return DataError(f"no column {label!r} among {columns}", where=path, mend="the name of the column of labels")

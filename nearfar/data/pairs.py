@@ -12,7 +12,7 @@ from .dataset import Dataset
 from .decode import MAX_PIXELS
 from .inputs import Column, Inputs, chosen
 from .scan import cache_folder, thread_count
-from .source import Source
+from .source import LABEL, Source
 from .sources import open_columns
 from .store import Plan, Store, open_or_build
 from .survey import Progress, check_bad, survey
@@ -34,6 +34,7 @@ def load_pairs(
     max_bad: int | None = None,
     cache: str | Path | None = None,
     progress: Progress | None = None,
+    label: str = LABEL,
 ) -> Dataset:
     """Samples with all their parts: the first image as inputs, the others as columns. Images are decoded once.
 
@@ -54,6 +55,7 @@ def load_pairs(
         max_bad: Bad samples that are accepted; None: up to 100 or 1 %, and less than half.
         cache: Folder of the decoded images; None: `NEARFAR_CACHE`, or `~/.cache/nearfar`.
         progress: Called with the number of images done, and of all, for each image column in turn.
+        label: Column that holds the labels.
 
     Raises:
         DataError: Nothing to read, a part that is not there, too much that is bad.
@@ -61,7 +63,7 @@ def load_pairs(
         UsageError: Columns, a size or channels that make no sense.
     """
     images = _image_columns(columns, size, channels)
-    sources = open_columns(path, images, labels=labels, text=TEXT in columns)
+    sources = open_columns(path, images, labels=labels, text=TEXT in columns, label=label)
     first = sources[0]
     stores = _decoded(sources, size, channels, max_bad=max_bad, cache=cache_folder(cache), progress=progress)
     bad = _bad(first, dict(zip(images, stores, strict=True)))

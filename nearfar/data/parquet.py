@@ -13,7 +13,7 @@ from ..errors import DataError, MissingColumn
 from .folder import PARTS
 from .names import safe_name
 from .pixels import BadImage
-from .source import BLOCK, Item, Source, caption, numbered, quick_key
+from .source import BLOCK, LABEL, Item, Source, caption, no_label_note, numbered, quick_key
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,13 +22,20 @@ if TYPE_CHECKING:
 IMAGE_COLUMNS = ("image", "img")
 TEXT_COLUMNS = ("text", "caption")
 NAME_COLUMNS = ("filename", "file_name", "path", "name")
+KNOWN_COLUMNS = (*IMAGE_COLUMNS, "image2", "audio", "split", *TEXT_COLUMNS, *NAME_COLUMNS)
 _MEND = (
     "needed: a column 'image' of encoded bytes (or a struct with 'bytes'); optional: 'label', 'label_name', 'filename'"
 )
 
 
 def read_parquet(
-    path: Path, files: list[Path], *, all_parts: bool = False, column: str = "image", text: bool = False
+    path: Path,
+    files: list[Path],
+    *,
+    all_parts: bool = False,
+    column: str = "image",
+    text: bool = False,
+    label: str = LABEL,
 ) -> Source:
     """The rows of one or several Parquet files, in the order of their names.
 
@@ -38,6 +45,7 @@ def read_parquet(
         all_parts: Whether files of several parts, such as train and test, are taken as one set.
         column: Which images; "image" may also be called "img".
         text: Whether captions are read too, from a column "text" or "caption".
+        label: Name of the column of labels; another than this must be there.
 
     Raises:
         DataError: A file that is cut short, no such column, a wrong type, missing or contradictory labels, several
@@ -50,7 +58,7 @@ def read_parquet(
     wanted = IMAGE_COLUMNS if column == "image" else (column,)
     columns = [_image_column(reader, file, wanted) for reader, file in zip(readers, files, strict=True)]
     names = _names(readers, files)
-    labels, classes = _labels(readers, path)
+    labels, classes = _labels(readers, path, label)
     tag = "" if column == "image" else f"\0{column}"  # each column has decoded images of its own
     facts = [(file.name + tag, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     if not names:
@@ -70,7 +78,8 @@ def read_parquet(
         blocks=blocks,
         labels=labels,
         classes=classes,
-        labelled_by="column label" if labels is not None else "",
+        labelled_by=f"column {label}" if labels is not None else "",
+        notes=() if labels is not None else no_label_note(label, _shared(readers), KNOWN_COLUMNS),
         column=column,
         texts=_texts(readers, path) if text else None,
     )
@@ -102,7 +111,10 @@ def _image_column(reader: pq.ParquetFile, file: Path, wanted: tuple[str, ...]) -
     schema = reader.schema_arrow
     name = next((name for name in wanted if name in schema.names), None)
     if name is None:
-        raise MissingColumn(f"no column '{wanted[0]}' among {schema.names}", where=file, mend=_MEND)
+        mend = (
+            _MEND if wanted == IMAGE_COLUMNS else f"a column {wanted[0]!r} of encoded bytes, or a struct with 'bytes'"
+        )
+        raise MissingColumn(f"no column '{wanted[0]}' among {schema.names}", where=file, mend=mend)
     kind = schema.field(name).type
     if pa.types.is_struct(kind):
         kind = kind.field("bytes").type if kind.get_field_index("bytes") >= 0 else kind
@@ -120,8 +132,13 @@ def _column(readers: list[pq.ParquetFile], name: str) -> list:
         raise DataError(f"column '{name}' is damaged: {problem}", mend="fetch or write the file again") from None
 
 
+def _shared(readers: list[pq.ParquetFile]) -> set[str]:
+    """Names of the columns that all files have."""
+    return set.intersection(*(set(reader.schema_arrow.names) for reader in readers))
+
+
 def _texts(readers: list[pq.ParquetFile], path: Path) -> list[str | None]:
-    shared = set.intersection(*(set(reader.schema_arrow.names) for reader in readers))
+    shared = _shared(readers)
     column = next((name for name in TEXT_COLUMNS if name in shared), None)
     if column is None:
         raise DataError(f"no column 'text' among {sorted(shared)}", where=path, mend="a column 'text' or 'caption'")
@@ -129,7 +146,7 @@ def _texts(readers: list[pq.ParquetFile], path: Path) -> list[str | None]:
 
 
 def _names(readers: list[pq.ParquetFile], files: list[Path]) -> list[str]:
-    shared = set.intersection(*(set(reader.schema_arrow.names) for reader in readers))
+    shared = _shared(readers)
     column = next((name for name in NAME_COLUMNS if name in shared), None)
     if column is not None:
         names = _column(readers, column)
@@ -142,10 +159,13 @@ def _names(readers: list[pq.ParquetFile], files: list[Path]) -> list[str]:
     ]
 
 
-def _labels(readers: list[pq.ParquetFile], path: Path) -> tuple[np.ndarray | None, list[str] | None]:
-    """Classes are sorted by `label`; where there is a `label_name`, that is what they are called."""
-    shared = set.intersection(*(set(reader.schema_arrow.names) for reader in readers))
-    column = next((name for name in ("label", "label_name") if name in shared), None)
+def _labels(readers: list[pq.ParquetFile], path: Path, label: str) -> tuple[np.ndarray | None, list[str] | None]:
+    """Classes are sorted by `label`; where there is a `label_name` for it, that is what they are called."""
+    shared, called_by = _shared(readers), f"{label}_name"
+    column = next((name for name in (label, called_by) if name in shared), None)
+    if column is None and label != LABEL:
+        found = f"no column {label!r} among {sorted(shared)}"
+        raise DataError(found, where=path, mend="the name of the column of labels")
     if column is None:
         return None, None
     values = _column(readers, column)
@@ -156,9 +176,9 @@ def _labels(readers: list[pq.ParquetFile], path: Path) -> tuple[np.ndarray | Non
     known = _hub_names(readers[0], column)
     if known and all(name.isdigit() and int(name) < len(known) for name in classes):
         classes = [known[int(name)] for name in classes]
-    if column == "label" and "label_name" in shared:
+    if column == label and called_by in shared:
         called: dict[int, str] = {}
-        for row, (number, name) in enumerate(zip(labels.tolist(), _column(readers, "label_name"), strict=True)):
+        for row, (number, name) in enumerate(zip(labels.tolist(), _column(readers, called_by), strict=True)):
             if called.setdefault(number, str(name)) != str(name):
                 text = f"row {row}: label {classes[number]} is called '{safe_name(str(name))}'"
                 raise DataError(f"{text} and '{safe_name(called[number])}' before", where=path, mend=_MEND)

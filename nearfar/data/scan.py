@@ -12,7 +12,7 @@ import numpy as np
 
 from .decode import MAX_PIXELS
 from .names import safe_name
-from .source import Source
+from .source import LABEL, Source
 from .sources import open_source
 from .survey import Survey, survey
 
@@ -145,6 +145,7 @@ def scan(
     max_pixels: int = MAX_PIXELS,
     cache: Path | None = None,
     threads: int | None = None,
+    label: str = LABEL,
 ) -> Scan:
     """Reads every header and hashes every file; pixels are not decoded, so damage inside them shows only in `load`.
 
@@ -156,6 +157,7 @@ def scan(
         max_pixels: Largest height times width of an image.
         cache: Folder for what was seen; None: `NEARFAR_CACHE`, or `~/.cache/nearfar`.
         threads: Threads that read; None: one a core.
+        label: Column of a manifest or of Parquet that holds the labels.
 
     Raises:
         DataError: Nothing to read, too much that is bad, no labels where they are needed.
@@ -164,7 +166,7 @@ def scan(
         >>> scan("digits").summary()
         '5,000 images, 28 x 28 px, grey, 10 classes (from MNIST)'
     """
-    source = open_source(path, labels=labels, follow_links=follow_links)
+    source = open_source(path, labels=labels, follow_links=follow_links, label=label)
     seen = survey(
         source,
         cache=cache_folder(cache),

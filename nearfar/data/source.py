@@ -14,6 +14,8 @@ import numpy as np
 from ..errors import DataError
 from .pixels import BadImage
 
+LABEL = "label"
+"""Name of the column of labels where none is given."""
 BLOCK = 256
 """Images handed out at once: enough to keep all threads busy, few enough to hold in memory."""
 
@@ -86,6 +88,21 @@ def numbered(values: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     classes = sorted(different, key=int) if whole else sorted(different)
     place = {name: number for number, name in enumerate(classes)}
     return np.array([place[value] for value in values], np.int64), classes
+
+
+def no_label_note(label: str, columns: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+    """A remark where a table without such a column has others that may hold labels."""
+    others = sorted(set(columns) - set(known))
+    return (f"no column {label}; labels may be in {', '.join(others)}: --label NAME",) if others else ()
+
+
+def check_label(source: Source, label: str) -> None:
+    """Raises DataError where a column of labels is asked for, of data that have none."""
+    if label != LABEL and not source.labelled_by.startswith("column"):
+        raise DataError(
+            f"no column {label!r}: only manifests and Parquet have columns of labels", where=source.path,
+            mend="leave --label out; classes are folders, or come with arrays",
+        )  # fmt: skip
 
 
 def caption(value: object) -> str | None:

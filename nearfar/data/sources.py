@@ -15,7 +15,7 @@ from .digits import read_digits
 from .folder import list_folder, nothing_found, read_folder
 from .manifest import read_manifest
 from .parquet import read_parquet
-from .source import Source
+from .source import LABEL, Source, check_label
 
 _KINDS = "a folder of images, a CSV or JSONL manifest, Parquet, .npy, .npz, or the word digits"
 
@@ -27,6 +27,7 @@ def open_source(
     follow_links: bool = False,
     column: str = "image",
     text: bool = False,
+    label: str = LABEL,
 ) -> Source:
     """The images that `path` stands for; see `nearfar.data.load` for its kinds.
 
@@ -37,11 +38,13 @@ def open_source(
         follow_links: Whether symbolic links out of the folder are followed.
         column: Which images, where each sample has several: "image", "image2"; of Parquet and manifests.
         text: Whether captions are read too: of Parquet, manifests and folders with a `.txt` for each image.
+        label: Name of the column of labels, of Parquet and manifests.
 
     Raises:
         DataError: Nothing there, nothing readable, no labels or one class where labels are needed, no such column.
     """
-    source = _read(os.fspath(path), labels, follow_links, column, text)
+    source = _read(os.fspath(path), labels, follow_links, column, text, label)
+    check_label(source, label)
     if column != source.column:
         raise MissingColumn(
             f"no images {column!r}, one for each sample",
@@ -56,7 +59,7 @@ def open_source(
 
 
 def open_columns(
-    path: str | Path, images: Sequence[str], *, labels: bool | None = None, text: bool = False
+    path: str | Path, images: Sequence[str], *, labels: bool | None = None, text: bool = False, label: str = LABEL
 ) -> list[Source]:
     """A source for each of several images of a sample, row i of all of them the same sample.
 
@@ -65,6 +68,7 @@ def open_columns(
         images: Names of the columns.
         labels: As in `open_source`; the first column's.
         text: Whether captions are read too, beside the first column's images.
+        label: As in `open_source`.
 
     Raises:
         DataError: As `open_source`, and columns of different lengths.
@@ -72,9 +76,11 @@ def open_columns(
     folders = column_folders(Path(path), images)
     if folders:
         first, *others = read_column_folders(folders, images, labels=labels, text=text)
+        check_label(first, label)
         return [_labelled(first, labels), *others]
     sources = [
-        open_source(path, labels=labels, column=name, text=text and not number) for number, name in enumerate(images)
+        open_source(path, labels=labels, column=name, text=text and not number, label=label)
+        for number, name in enumerate(images)
     ]
     if any(len(one.names) != len(sources[0].names) for one in sources):
         what = f"images with several captions each, and {', '.join(images)} are asked for"
@@ -88,9 +94,9 @@ def _labelled(source: Source, labels: bool | None) -> Source:
         return replace(source, labels=None, classes=None, labelled_by="")
     if labels and source.classes is None:
         raise DataError(
-            "no labels",
+            "; ".join(["no labels", *source.notes]),
             where=source.path,
-            mend="sort the images into one folder a class, or write a manifest with labels",
+            mend="one folder a class, or a manifest or Parquet with a column label (--label NAME: called otherwise)",
         )
     if labels and len(source.classes or ()) < 2:
         raise DataError(
@@ -99,7 +105,7 @@ def _labelled(source: Source, labels: bool | None) -> Source:
     return source
 
 
-def _read(name: str, labels: bool | None, follow_links: bool, column: str, text: bool) -> Source:
+def _read(name: str, labels: bool | None, follow_links: bool, column: str, text: bool, label: str) -> Source:
     path, part = Path(name), None
     if not os.path.exists(name) and ":" in name:
         head, _, part = name.rpartition(":")
@@ -109,14 +115,14 @@ def _read(name: str, labels: bool | None, follow_links: bool, column: str, text:
     if not os.path.exists(path):
         raise DataError("nothing there", where=name, mend=f"data are {_KINDS}")
     if path.is_dir():
-        return _read_directory(path, part, labels, follow_links, column, text)
+        return _read_directory(path, part, labels, follow_links, column, text, label)
     suffix = path.suffix.lower()
     if suffix in manifest.SUFFIXES:
-        return read_manifest(path, part=part, column=column, text=text)
+        return read_manifest(path, part=part, column=column, text=text, label=label)
     if part is not None:
         raise _no_part(part, path)
     if suffix in (".parquet", ".pq"):
-        return read_parquet(path, [path], column=column, text=text)
+        return read_parquet(path, [path], column=column, text=text, label=label)
     if suffix in (".npy", ".npz"):
         return read_array(path)
     raise DataError(
@@ -125,7 +131,7 @@ def _read(name: str, labels: bool | None, follow_links: bool, column: str, text:
 
 
 def _read_directory(
-    path: Path, part: str | None, labels: bool | None, follow_links: bool, column: str, text: bool
+    path: Path, part: str | None, labels: bool | None, follow_links: bool, column: str, text: bool, label: str
 ) -> Source:
     source = read_folder(path, labels=labels, follow_links=follow_links, text=text)
     files = [file for pattern in ("*.parquet", "*.pq") for file in path.glob(pattern) if file.name[0] != "."]
@@ -134,7 +140,7 @@ def _read_directory(
     if source is not None:
         return source
     if files:
-        return read_parquet(path, files, all_parts=part is not None, column=column, text=text)
+        return read_parquet(path, files, all_parts=part is not None, column=column, text=text, label=label)
     raise nothing_found(path, list_folder(path, follow_links=follow_links))
 
 

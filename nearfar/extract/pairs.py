@@ -24,7 +24,7 @@ def same_label(online: list[Tensor], slow: list[Tensor], batch: Batch, memory: M
         raise UsageError(
             "this method learns from labels and the data has none",
             where="labels",
-            mend="put the images into one folder a class, or choose --method simclr",
+            mend="one folder a class, or a column of labels (--label NAME); or choose --method simclr",
         )
     return [_all_with_all(online, batch, batch.labels)]
 

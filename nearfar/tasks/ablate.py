@@ -15,7 +15,8 @@ from ..ablation.picture import draw
 from ..ablation.study import Study, rows_of
 from ..ablation.sweep import COLLAPSED, PROTOCOL, Sweep
 from ..console import Line
-from ..data import Dataset, duplicates_across
+from ..data import Dataset, duplicates_across, load
+from ..data.source import LABEL
 from ..device import choose
 from ..errors import DataError, UsageError
 from ..runs.atomic import disk_errors, read_json, write_json
@@ -112,7 +113,7 @@ def _setup(
     if checked.threads:
         torch.set_num_threads(checked.threads)
     opened = read(data, checked, say)
-    train, ask = _parts(opened.dataset, test, size=store_size(opened.size), say=say)
+    train, ask = _parts(opened.dataset, test, checked.label, size=store_size(opened.size), say=say)
     device = choose(checked.device, checked.precision)
     setup = Setup(str(data), checked, replace(opened, dataset=train), ask, device, out)
     if minutes is not None:
@@ -130,7 +131,7 @@ def _epochs(setup: Setup, minutes: float) -> int:
 
 
 def _parts(
-    whole: Dataset, test: str | Path | None, *, size: int, say: Callable[[str], None]
+    whole: Dataset, test: str | Path | None, label: str | None, *, size: int, say: Callable[[str], None]
 ) -> tuple[Dataset, Dataset]:
     """The training part and the test part."""
     if whole.labels is None:
@@ -140,9 +141,7 @@ def _parts(
         if not len(ask):
             raise DataError("too few images a class to hold a fifth out", where="data", mend="give others with --test")
         return whole.subset(learn), whole.subset(ask)
-    from ..data import load
-
-    other = load(test, size=size, channels=whole.inputs.shape[1], labels=True)
+    other = load(test, size=size, channels=whole.inputs.shape[1], labels=True, label=label or LABEL)
     if other.classes != whole.classes:
         raise DataError("the test part has other classes", where="test", mend="give both parts the same classes")
     shared = duplicates_across(whole, other)

@@ -15,6 +15,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from .. import encoders
 from ..data import Dataset
 from ..data.pairs import has_images, load_pairs
+from ..data.source import LABEL
 from ..device import Device, choose
 from ..errors import UsageError
 from ..evaluation import features
@@ -168,9 +169,10 @@ class Encoder:
 
         Where the encoder is of several pictures a sample, and the data has them all, with all of them.
         """
-        if self.columns and label is None and has_images(data, self.columns):
+        if self.columns and has_images(data, self.columns):
             size = store_size(self.crop.size)
-            return load_pairs(data, size=size, columns=self.columns, channels=self.channels, labels=labels)
+            given: dict[str, Any] = {"labels": labels, "label": label or LABEL}
+            return load_pairs(data, size=size, columns=self.columns, channels=self.channels, **given)
         return reopen(data, self.transform, channels=self.channels, labels=labels, label=label)
 
 

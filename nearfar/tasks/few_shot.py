@@ -41,6 +41,7 @@ def evaluate_few_shot(
     *,
     split: str | Path | None = None,
     part: str = "test",
+    label: str | None = None,
     ways: int = 5,
     shots: Sequence[int] = (1, 5),
     queries: int = 15,
@@ -66,6 +67,7 @@ def evaluate_few_shot(
         split: Name of a published split or a JSON file, see `nearfar.episodes.open_split`; None: all classes of `data`
             are taken for new ones, which is right only where training has not seen them.
         part: `train`, `val` or `test`, of the split.
+        label: Column that holds the labels, where it is not called label.
         ways: Classes of an episode.
         shots: Labelled images a class; a list of episodes for each.
         queries: Images a class that are asked for.
@@ -94,7 +96,7 @@ def evaluate_few_shot(
     known = None if split is None else open_split(split)
     encoder = load_encoder(run, device=device).of_images()
     rivals = {str(path): load_encoder(path, device=device) for path in against}
-    material = Material.of(encoder, data, known, part, heads)
+    material = Material.of(encoder, encoder.load(data, labels=True, label=label), known, part, heads)
     runs = {name: Run.open(one.run) for name, one in {TRAINED: encoder, **rivals}.items()}
     found = {name: about_seen_classes(one, material.asked, split=known) for name, one in runs.items()}
     warnings = {name: told for name, told in found.items() if told}
@@ -116,7 +118,8 @@ def evaluate_few_shot(
     say(f"{UNTRAINED}, then {', '.join([*rivals, TRAINED])}")
     scores[UNTRAINED] = _scores(material.by(encoder.untrained()), lists, card, UNTRAINED, say)
     for name, rival in rivals.items():
-        same = _same(Material.of(rival, data, known, part, heads), material, name)
+        other = rival.load(data, labels=True, label=label)
+        same = _same(Material.of(rival, other, known, part, heads), material, name)
         scores[name] = _scores(same, lists, card, name, say)
     scores[TRAINED] = _scores(material, lists, card, TRAINED, say)
     about = {name: _about(one) for name, one in {**rivals, TRAINED: encoder}.items()}
@@ -141,9 +144,8 @@ class Material:
     base: Dataset | None
 
     @classmethod
-    def of(cls, encoder: Encoder, data: str | Path, split: Split | None, part: str, heads: Sequence[str]) -> Material:
-        """The data as this encoder wants them."""
-        whole = encoder.load(data, labels=True)
+    def of(cls, encoder: Encoder, whole: Dataset, split: Split | None, part: str, heads: Sequence[str]) -> Material:
+        """The part of the data that is asked about, as this encoder wants it."""
         needed = split is not None and any(HEADS[name].needs_centre for name in heads)
         base = split.part(whole, "train") if split is not None and needed else None
         return cls(encoder, whole if split is None else split.part(whole, part), base)

@@ -173,7 +173,7 @@ def decide(
         raise DataError(
             f"{settings.method} learns from labels and the data has none",
             where="data",
-            mend="put the images into one folder a class, or choose a method that needs none: --method simclr",
+            mend="one folder a class, or a column of labels (--label NAME); or a method without: --method simclr",
         )
     if settings.label_share is not None:
         check_share(settings, method)

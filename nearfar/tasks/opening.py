@@ -13,6 +13,7 @@ import numpy as np
 from ..console import counting
 from ..data import Dataset, load, scan
 from ..data.inputs import Inputs
+from ..data.source import LABEL
 from ..encoders.amdim import STEMS
 from ..errors import UsageError
 from ..methods import LEARNS_FROM, METHODS
@@ -81,10 +82,10 @@ def read(data: str | Path, settings: TrainSettings, say: Callable[[str], None]) 
 
 
 def _images(data: str | Path, settings: TrainSettings, say: Callable[[str], None]) -> Opened:
-    found = scan(data, labels=settings.labels, max_bad=settings.max_bad)
+    given: dict[str, Any] = {"labels": settings.labels, "label": settings.label or LABEL, "max_bad": settings.max_bad}
+    found = scan(data, **given)
     size = settings.size or _usual_size(settings.encoder, found.longest)
-    progress = counting("decoded", say)
-    dataset = load(data, size=store_size(size), labels=settings.labels, max_bad=settings.max_bad, progress=progress)
+    dataset = load(data, size=store_size(size), progress=counting("decoded", say), **given)
     told = found.summary() + _dark("images", dataset.inputs)
     return Opened(dataset, told, size, dataset.inputs.shape[1])
 
@@ -101,6 +102,7 @@ def _pairs(data: str | Path, settings: TrainSettings, columns: tuple[str, ...], 
     size = settings.size or 64
     length = caption_length(settings)
     given |= {"columns": columns, "tokenizer": settings.tokenizer or "bytes", "length": length}
+    given["label"] = settings.label or LABEL
     dataset = load_pairs(data, size=store_size(size), **given)
     others = {name: column.inputs for name, column in dataset.columns.items() if column.kind == "images"}
     pictures = {columns[0]: dataset.inputs, **others}
@@ -120,7 +122,7 @@ def _dark(name: str, images: Inputs) -> str:
 def _sound(data: str | Path, settings: TrainSettings, given: dict[str, Any]) -> Opened:
     from ..data.sound import load_sound
 
-    dataset = load_sound(data, rate=settings.rate, label=settings.label or "label", **given)
+    dataset = load_sound(data, rate=settings.rate, label=settings.label or LABEL, **given)
     seconds = float(dataset.sizes.sum()) / (dataset.rate or 1)
     told = f"{len(dataset):,} sounds, {seconds / 60:.1f} minutes at {(dataset.rate or 0) / 1000:g} kHz"
     return Opened(dataset, told + _labelled(dataset), _own_size(settings), 1)
@@ -169,13 +171,13 @@ def reopen(
     data: str | Path, transform: Transform, *, channels: int, labels: bool | None = None, label: str | None = None
 ) -> Dataset:
     """Data for a trained encoder, decoded as its transform wants it; text sentence by sentence."""
-    check_label(label, "sound" if isinstance(transform, Waveform) else "")
+    check_label(label, "image" if isinstance(transform, CentreCrop) else "sound" * isinstance(transform, Waveform))
     if isinstance(transform, CentreCrop):
-        return load(data, size=store_size(transform.size), channels=channels, labels=labels)
+        return load(data, size=store_size(transform.size), channels=channels, labels=labels, label=label or LABEL)
     if isinstance(transform, Waveform):
         from ..data.sound import load_sound
 
-        return load_sound(data, rate=transform.rate, labels=labels, label=label or "label")
+        return load_sound(data, rate=transform.rate, labels=labels, label=label or LABEL)
     if isinstance(transform, Sentences):
         from ..data.text import load_text
         from ..data.tokens import Tokenizer
@@ -189,9 +191,9 @@ def reopen(
 
 def check_label(label: str | None, kind: str) -> None:
     """Raises UsageError where a column of labels is named that would not be looked at."""
-    if label is not None and kind != "sound":
+    if label is not None and kind not in ("image", "sound"):
         raise UsageError(
-            f"the column {label!r} is not looked at: only sound may have labels of several kinds",
+            f"the column {label!r} is not looked at: only images and sound may have labels of several kinds",
             where="label",
             mend="call the column label, and leave --label out",
         )

@@ -56,6 +56,7 @@ def zero_shot(
     data: str | Path,
     *,
     prompts: Sequence[str] = PROMPTS,
+    label: str | None = None,
     device: str = "auto",
     say: Callable[[str], None] = print,
 ) -> ZeroShot:
@@ -67,6 +68,7 @@ def zero_shot(
         run: Run folder, of `clip` or `siglip`.
         data: Labelled images. What the run was trained on is no test of it.
         prompts: Sentences with `{}` in place of the class's name; `_` in names becomes a blank.
+        label: Column that holds the labels, where it is not called label.
         device: As in `train`.
         say: Called with messages.
 
@@ -80,7 +82,7 @@ def zero_shot(
         mend = f"a sentence with {{}} for the name, such as {PROMPTS[0]!r}"
         raise UsageError(f"the prompts {list(prompts)}", where="prompts", mend=mend)
     towers = load_towers(run, device=device)
-    dataset = towers.image.load(data, labels=True)
+    dataset = towers.image.load(data, labels=True, label=label)
     assert dataset.labels is not None and dataset.classes is not None, "asked for"
     predicted = (towers.images(dataset) @ class_embeddings(towers, dataset.classes, prompts).T).argmax(1)
     told = f"zero-shot, cosine with the mean over {len(prompts)} prompts: {'; '.join(prompts)}"
