@@ -50,6 +50,7 @@ class Ahead(Generic[Made]):
         """What is made of a number; that of the next is begun."""
         if self.thread is None:
             return self.make(number)
-        made = (self.next or self.thread.submit(self.make, number)).result()
+        begun, self.next = self.next or self.thread.submit(self.make, number), None
+        made = begun.result()
         self.next = self.thread.submit(self.make, number + 1) if number + 1 < self.total else None
         return made

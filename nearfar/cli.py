@@ -25,7 +25,10 @@ def main() -> None:
             raise
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail("E-stopped stopped at once | | the same command again goes on from the last checkpoint", 130)
+        _fail(
+            "E-stopped stopped at once | | the same command again; training goes on from its last checkpoint",
+            130,
+        )
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:

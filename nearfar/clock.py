@@ -57,7 +57,10 @@ class Clock:
 
 @contextmanager
 def stop_requested() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM once: the step is finished and a checkpoint written. Ctrl-C twice: at once."""
+    """Ctrl-C and SIGTERM once: the step is finished and a checkpoint written. Ctrl-C twice: at once.
+
+    What nobody has acted on at the end is a KeyboardInterrupt then.
+    """
     asked: list[int] = []
 
     def ask(number: int, frame: object) -> None:
@@ -74,6 +77,8 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+    if asked:
+        raise KeyboardInterrupt
 
 
 def anywhere(flag: bool) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import sysconfig
 from dataclasses import dataclass
 from functools import cache
@@ -89,7 +90,8 @@ def check_compiler(device: torch.device) -> None:
             where=f"--compile on {device}",
             mend="install gcc and python3-dev, or leave --compile out",
         )
-    if device.type == "cpu" and not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")):
+    compilers = (os.environ.get("CXX", "g++"), *(["clang++"] if sys.platform == "darwin" else []))
+    if device.type == "cpu" and not any(map(shutil.which, compilers)):
         raise DeviceError(
             "torch.compile needs a C++ compiler, which is not here",
             where=f"--compile on {device}",

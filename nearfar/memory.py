@@ -52,4 +52,4 @@ class Queue(nn.Module):
             rows = gather(unit(keys.detach())).to(self.keys.dtype)
             places = (self.pointer + torch.arange(len(rows), device=rows.device)) % len(self.keys)  # nothing waits
             self.keys.index_copy_(0, places, rows)
-            self.pointer.copy_((places[-1] + 1) % len(self.keys))
+            self.pointer.copy_((self.pointer + len(rows)) % len(self.keys))

@@ -154,10 +154,17 @@ def parse(
         settings = TrainSettings.model_validate(values)
     except ValidationError as error:
         names = [*TrainSettings.model_fields, *_taken(values, methods)]
-        problems = [*_problems(error, names), *problems]
+        found = [(key, text + _whose(key, methods) * (text == "unknown")) for key, text in _problems(error, names)]
+        problems = [*found, *problems]
     if settings is None or problems:
         raise usage_error(problems, where)
     return settings
+
+
+def _whose(key: str, methods: Mapping[str, Callable[..., object]] | None) -> str:
+    """Which methods have such a setting, in words."""
+    some = [name for name, build in (methods or {}).items() if key in inspect.signature(build).parameters]
+    return f" to this method; {' and '.join(some[:3])} {'has' if len(some) == 1 else 'have'} it" if some else ""
 
 
 def _taken(values: Mapping[str, Any], methods: Mapping[str, Callable[..., object]] | None) -> list[str]:

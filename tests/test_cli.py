@@ -16,6 +16,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from nearfar.cli import main
+
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "200"}
 NO_SOCKETS = (
     "import socket\ndef refuse(*a, **k): raise OSError('the network was used')\nsocket.socket.connect = refuse\n"
@@ -203,6 +205,17 @@ def test_T12_K2_ctrl_c_and_sigterm_write_a_checkpoint(photos: Path, tmp_path: Pa
     assert process.returncode == 130, errors
     assert "same command again" in errors and "Traceback" not in errors
     assert len(list((tmp_path / "r" / "checkpoints").glob("step_*"))) == 1
+
+
+def test_T12_ctrl_c_outside_of_training_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    def stopped(path: str, **settings: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nearfar.data.scan", stopped)
+    monkeypatch.setattr(sys, "argv", ["nearfar", "scan", "photos"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130 and "E-stopped stopped at once" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -33,6 +33,15 @@ def test_without_a_compiler_it_is_refused_before_anything_is_read(without_compil
     assert not (tmp_path / "run").exists()
 
 
+def test_a_compiler_that_is_not_looked_for_on_linux_does_not_count(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: "/bin/clang++" if name == "clang++" else None)
+    monkeypatch.setattr(device.sys, "platform", "linux")
+    with pytest.raises(DeviceError, match=r"C\+\+ compiler"):
+        device.check_compiler(torch.device("cpu"))
+    monkeypatch.setattr(device.sys, "platform", "darwin")
+    device.check_compiler(torch.device("cpu"))
+
+
 @pytest.mark.parametrize("name", ["simclr", "moco", "cmc"])
 def test_every_network_that_views_go_through_is_compiled(name):
     model = Contrast(toy_method(name))

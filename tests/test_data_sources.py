@@ -212,9 +212,9 @@ def test_D22_all_problems_at_once_with_their_lines(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "word"),
     [
-        ("list.csv", "", "no column 'path'"),
+        ("list.csv", "", "an empty file"),
         ("list.csv", "file\na.png\n", "no column 'path' among ['file']"),
-        ("list.csv", "path,label\n", "lists no image"),
+        ("list.csv", "path,label\n", "lists no file"),
         ("list.csv", "path,label\na.png,x,1\n", "line 2: 3 fields"),
         ("list.csv", 'path\n"a.png\n', "unexpected end"),
         ("list.jsonl", '{"path": "a.png"}\n{"pa', "line 2: not JSON"),
@@ -503,6 +503,14 @@ def test_labels_of_another_column(tmp_path: Path, kind: str) -> None:
         load(path, size=9, label="species")
     with pytest.raises(DataError, match="no labels.*--label NAME"):
         load(path, size=9, labels=True)
+
+
+def test_a_first_line_without_a_label_is_told_as_such(tmp_path: Path) -> None:
+    path = labelled_table(tmp_path, "jsonl")
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([json.dumps({"path": "a.png"}), *lines[1:]]))
+    with pytest.raises(DataError, match="line 1: no label, others have one"):
+        load(path, size=9, label="fine_label")
 
 
 def test_columns_that_may_hold_labels_are_named(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ And the features that it is made of, on the disk: the same after a stop, whateve
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +24,7 @@ from toy import stripes
 from nearfar.data.names import original_name
 from nearfar.errors import DeviceError, UsageError
 from nearfar.evaluation import embeddings, features, stored_features, thumbnail, write_embeddings
+from nearfar.runs.atomic import write_json
 from nearfar.views import CentreCrop
 
 stored = import_module("nearfar.evaluation.stored")
@@ -262,6 +264,31 @@ def test_features_of_other_weights_or_images_begin_anew(tmp_path, noted_at_once)
     rows, seen = kept(tmp_path / "e.part", key="b")
     assert sum(seen) == 60
     np.testing.assert_array_equal(rows, features(encoder()[0], DATA, CROP, batch=16).numpy())
+
+
+@pytest.mark.parametrize("batch", [7, 8, 32])
+def test_features_of_another_batch_begin_anew(tmp_path, noted_at_once, batch):
+    with pytest.raises(Stop):
+        kept(tmp_path / "e.part", parts=2)
+    encode, seen = encoder()
+    with stored_features(encode, DATA, CROP, tmp_path / "e.part", key="a", batch=batch) as rows:
+        assert sum(seen) == 60
+        np.testing.assert_array_equal(rows, features(encoder()[0], DATA, CROP, batch=batch).numpy())
+
+
+def test_features_that_end_within_a_part_begin_anew(tmp_path, noted_at_once):
+    with pytest.raises(Stop):
+        kept(tmp_path / "e.part", parts=2)
+    noted = json.loads((tmp_path / "e.part" / "journal.json").read_text())
+    (tmp_path / "e.part" / "journal.json").unlink()
+    write_json(tmp_path / "e.part" / "journal.json", {**noted, "done": 20})
+    assert sum(kept(tmp_path / "e.part")[1]) == 60
+
+
+def test_vectors_with_a_gradient_are_written(tmp_path):
+    vectors = torch.randn(4, 3, requires_grad=True)
+    path = write_embeddings(tmp_path / "e.parquet", vectors, names=list("abcd"), neighbours=0)
+    np.testing.assert_array_equal(np.stack(pq.read_table(path)["vector"].to_numpy()), vectors.detach().numpy())
 
 
 def test_two_calls_do_not_write_into_one_folder(tmp_path):

@@ -258,3 +258,19 @@ def test_T1_a_forced_collapse_of_cells_stops() -> None:
     model.head = nn.Sequential(extract.Cells(), nn.Linear(Tiny.width, 16))
     with pytest.raises(HealthError, match="collapse"):
         loop_of(model, epochs=50)()
+
+
+def test_T12_a_stop_that_is_asked_for_in_the_last_step_is_not_forgotten(tmp_path: Path) -> None:
+    """Else Ctrl-C would end one training of a study, and the next would begin."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def last(row: dict[str, float]) -> None:
+        if row["step"] == loop.plan.total:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with Run.open_or_create(tmp_path / "run", settings={}, info={}) as run:
+        loop = loop_of(model_of(), epochs=1, run=run, report=last)
+        with pytest.raises(KeyboardInterrupt):
+            loop()
+    assert [one.name for one in (tmp_path / "run" / "checkpoints").glob("step_*")] == ["step_00000004"]
+    assert signal.getsignal(signal.SIGINT) is before

@@ -247,15 +247,28 @@ def test_fit_linear_of_two_classes_has_the_closed_form_of_the_penalty():
     np.testing.assert_allclose(mine.weight[1] - mine.weight[0], other.coef_[0], atol=2e-6)
 
 
+@pytest.mark.parametrize("penalty", [1e-5, 1e-4, 1e-3, 1e-2])
+@pytest.mark.parametrize("samples", [(400, 64, 10), (30, 100, 3)])
+def test_fit_linear_ends_within_twice_its_bound_where_classes_part(samples, penalty):
+    count, width, classes = samples
+    x, y = map(torch.from_numpy, clouds(count, width, classes, seed=1, apart=0.5))
+    (x,) = linear_module.standardise(x.double())
+    plain = linear_module.fit_linear(x, y, penalty=penalty, classes=classes)
+    exact = linear_module.fit_linear(x, y, penalty=penalty, classes=classes, tolerance=1e-9, start=plain)
+    assert plain.converged and plain.loss - exact.loss < 1e-5**2 * classes * width  # without it 10 to 100 times as much
+
+
 @pytest.mark.parametrize("penalty", linear_module.PENALTIES)
 @pytest.mark.parametrize("width", [20, 700])
 def test_fit_linear_in_float32_is_that_in_float64_at_the_tolerance_of_the_sweep(penalty, width):
     x, y = map(torch.from_numpy, clouds(600, width, 4, seed=8, apart=0.2))
     (x,) = linear_module.standardise(x.double())
-    fits = [
-        linear_module.fit_linear(part, y, penalty=penalty, classes=4, tolerance=linear_module.SWEEP)
-        for part in (x, x.float())
-    ]
+    fits = []
+    for part in (x, x.float()):
+        axes = linear_module.principal_axes(part)
+        begin = linear_module.Linear.zero(4, axes)
+        given = {"penalty": penalty, "tolerance": linear_module.SWEEP, "axes": axes}
+        fits.append(linear_module._descend(part, y, begin, linear_module._curvature(begin, part), **given))
     exact = linear_module.fit_linear(x, y, penalty=penalty, classes=4, tolerance=1e-9)
     above = [fit.loss - exact.loss for fit in fits]
     assert abs(above[1]) < 5 * abs(above[0]) + 1e-7

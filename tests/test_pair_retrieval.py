@@ -83,3 +83,30 @@ def test_what_does_not_fit_is_refused(change: dict) -> None:
     texts = change.pop("texts", torch.eye(3))
     with pytest.raises(UsageError):
         pair_retrieval(torch.eye(3), texts, **change)
+
+
+def test_a_text_is_right_for_the_images_it_is_listed_with_and_no_others() -> None:
+    """Image 0 has texts 0 and 1, image 1 has 1 and 2: text 2 is not right for image 0, though both share text 1."""
+    images, texts = on_the_circle([0, 0, 90, 90]), on_the_circle([40, 80, 80, 1])
+    listed = [[0, 0], [0, 1], [1, 1], [1, 2]]
+    found = pair_retrieval(images, texts, image_keys=[0, 0, 1, 1], text_keys=[0, 1, 1, 2], pairs=listed, at=(1,))
+    assert found.scores["image to text recall@1"].value == 0.5  # images 0 find text 2 nearest, which is not theirs
+    assert found.scores["text to image recall@1"].value == pytest.approx(3 / 4)
+    assert found.chance["image to text recall@1"] == pytest.approx(3 / 4)
+    equal = pair_retrieval(images, texts, image_keys=[0, 0, 1, 1], text_keys=[0, 0, 1, 1], at=(1,))
+    same = pair_retrieval(
+        images, texts, image_keys=[0, 0, 1, 1], text_keys=[0, 0, 1, 1], pairs=[[0, 0], [1, 1]], at=(1,)
+    )
+    assert same.as_dict() == equal.as_dict()
+
+
+def test_an_order_of_rows_changes_no_tie() -> None:
+    """Equal rows have products that differ in their last bits, by the place that they have in a matrix."""
+    draw = torch.Generator().manual_seed(0)
+    texts = torch.randn(6, 512, generator=draw).repeat(2, 1)[:10]
+    images = texts + 0.5 * torch.randn(10, 512, generator=draw)
+    found = []
+    for order in (torch.arange(10), torch.arange(10).flip(0), torch.randperm(10, generator=draw)):
+        scores = pair_retrieval(images[order], texts[order], at=(1,)).scores
+        found.append([score.value for score in scores.values()])
+    assert found[0] == pytest.approx(found[1], abs=1e-12) and found[0] == pytest.approx(found[2], abs=1e-12)

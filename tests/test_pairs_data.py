@@ -193,7 +193,7 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         load_pairs(path, size=16)
     (tmp_path / "a.png").write_bytes(png(0))
     (tmp_path / "list.csv").write_text("path,text\na.png,x\n")
-    with pytest.raises(DataError, match="no column 'path2'"):
+    with pytest.raises(DataError, match="no column 'path2' or 'image2'"):
         load_pairs(tmp_path / "list.csv", size=16, columns=("image", "image2"))
     np.save(tmp_path / "a.npy", np.zeros((4, 8, 8), np.uint8))
     with pytest.raises(DataError, match="no captions"):
@@ -269,3 +269,30 @@ def test_images_that_are_dark_throughout_are_told_of(tmp_path: Path) -> None:
             file.unlink()
         found = read(root, settings, print).told
         assert told in found and ("above" in found) == bool(told)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize("asked", ["depth", "Depth"])
+def test_the_case_of_a_column_does_not_matter(tmp_path: Path, kind: str, asked: str) -> None:
+    column_folders(tmp_path)
+    rows = [{"path": f"image/room/{n}.png", "Depth": f"depth/room/{n}.bmp"} for n in "ab"]
+    lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)] if kind == "csv" else map(json.dumps, rows)
+    path = tmp_path / f"list.{kind}"
+    path.write_text("\n".join(lines))
+    data = load_pairs(path, size=16, columns=("image", asked))
+    assert reds(data.columns[asked].inputs) == [40, 60]
+
+
+def test_columns_of_a_list_that_are_not_there_are_told_by_both_of_their_names(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).write_bytes(png(1))
+    (tmp_path / "list.csv").write_text("path,path2\na,b\n")
+    with pytest.raises(DataError, match=r"no column 'pathe2' or 'imagee2' among.*image2 is path2"):
+        load_pairs(tmp_path / "list.csv", size=16, columns=("image", "imagee2"))
+    with pytest.raises(DataError, match="no row of split 'tran'; there are: test, train"):
+        (tmp_path / "list.csv").write_text("path,split\na,train\nb,test\n")
+        load(f"{tmp_path / 'list.csv'}:tran", size=16)
+    for content, told in ((b"", "an empty file"), (b"\xff\xfe\x00\x01\x80,\n", "no table of text")):
+        (tmp_path / "list.csv").write_bytes(content)
+        with pytest.raises(DataError, match=told):
+            load(tmp_path / "list.csv", size=16)

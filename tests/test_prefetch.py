@@ -195,6 +195,20 @@ def test_what_goes_wrong_in_the_thread_is_raised_at_its_step_as_it_is() -> None:
 
 
 @pytest.mark.usefixtures("two_threads")
+def test_what_goes_wrong_with_one_number_is_not_raised_for_the_next() -> None:
+    def make(number: int) -> int:
+        if number == 2:
+            raise DataError("of 2")
+        return number
+
+    with Ahead(make, total=6, device=torch.device("cpu")) as ahead:
+        assert [ahead(0), ahead(1)] == [0, 1]
+        with pytest.raises(DataError, match="of 2"):
+            ahead(2)
+        assert [ahead(3), ahead(4), ahead(5)] == [3, 4, 5]
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_what_goes_wrong_in_the_step_ends_the_thread_too() -> None:
     loop = loop_of("simclr")
     loop.model.loss = lambda pairs, similarity: pairs.anchor.sum() * float("nan")

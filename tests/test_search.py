@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -96,14 +97,48 @@ def test_evaluate_tells_recall_of_captions_with_labels_and_without(folder: Path)
     assert stored["captions"] == json.loads(json.dumps(expected.as_dict()))
     assert not any("trained on these" in line for line in said)
     evaluate(folder / "run", folder / "pairs.parquet", say=said.append)
-    assert any("the run was trained on these images and captions" in line for line in said)
+    assert any("the run's data hold 256 of these 256 images" in line for line in said)
 
 
 def test_of_an_image_with_several_captions_any_is_right(folder: Path) -> None:
     table = pq.read_table(folder / "others.parquet").slice(0, 6).to_pylist()
     rows = [{"image": table[i // 2]["image"], "text": table[i]["text"]} for i in range(6)]
     pq.write_table(pa.Table.from_pylist(rows), folder / "twice.parquet")
-    assert len(set(answers(load_pairs(folder / "twice.parquet", size=16)).tolist())) == 3
+    image, text = answers(load_pairs(folder / "twice.parquet", size=16))
+    assert image.tolist()[::2] == image.tolist()[1::2] and len(set(image.tolist())) == 3
+    texts = [row["text"] for row in rows]
+    assert [(a == b) for a in text for b in text] == [(a == b) for a in texts for b in texts]
+
+
+def test_recall_of_labelled_data_without_captions_is_left_out_and_labels_are_measured(folder: Path) -> None:
+    said: list[str] = []
+    data = toy_pairs(64, seed=9)
+    kinds = [str(number % 2) for number in range(64)]
+    pictures = [png(np.asarray(image)) for image in data.inputs]
+    pq.write_table(pa.table({"image": pictures, "label": kinds}), folder / "labelled.parquet")
+    assert evaluate(folder / "run", folder / "labelled.parquet", say=said.append).captions is None
+    for number, (picture, kind) in enumerate(zip(pictures, kinds, strict=True)):
+        (folder / "classes" / kind).mkdir(parents=True, exist_ok=True)
+        (folder / "classes" / kind / f"{number}.png").write_bytes(picture)
+    (folder / "classes" / "0" / "0.txt").write_text("a note")
+    assert evaluate(folder / "run", folder / "classes", say=said.append).scores
+    assert any("recall of captions is not measured: 63 of 64 cannot be read" in line for line in said)
+
+
+def test_without_the_heads_labels_are_measured_all_the_same(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "run", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    said: list[str] = []
+    found = evaluate(tmp_path / "run", folder / "others.parquet", say=said.append)
+    assert found.captions is None and any(
+        "recall of captions is not measured: its checkpoints" in line for line in said
+    )
+
+
+@pytest.mark.parametrize("query", ["nosuch.jpg", "no such/photo one.PNG", "."])
+def test_a_path_without_an_image_is_not_taken_for_words(folder: Path, query: str) -> None:
+    with pytest.raises(DataError, match="no such image|a folder, not an image"):
+        search(folder / "run", query, say=silent)
 
 
 def test_an_image_finds_its_copy_first(folder: Path, tmp_path: Path) -> None:

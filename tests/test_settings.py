@@ -110,6 +110,14 @@ WRONG = {
 }
 
 
+def test_C1_a_setting_of_another_method_is_told_as_one():
+    def other(*, columns: tuple[str, ...] = ()) -> None:
+        """A method that looks at several pictures of a sample."""
+
+    with pytest.raises(UsageError, match="columns: unknown to this method; other has it"):
+        parse({"method": "simclr", "columns": "image,image2"}, methods={**METHODS, "other": other}, where="here")
+
+
 @pytest.mark.parametrize("key", WRONG)
 def test_C2_each_problem_is_named_with_what_was_expected(key):
     value, text = WRONG[key]

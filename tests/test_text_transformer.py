@@ -192,6 +192,14 @@ def test_real_networks_of_transformers_see_no_padding(kind: str, tmp_path: Path)
     assert found.shape == (2, 16) and not torch.equal(found[0], found[1])
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "bert"])
+def test_real_networks_of_transformers_get_as_many_places_as_a_text_has_tokens(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    few = {"gpt2": {"n_positions": 8}, "bert": {"max_position_embeddings": 8}}[kind]
+    net = hf_text(configuration(tmp_path, kind, {**REAL[kind], **few}), vocabulary=20, length=12)
+    assert net(text(*range(1, 13)))[-1].shape == (1, 16)
+
+
 def test_a_network_of_images_is_refused_as_one_of_text(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     with pytest.raises(UsageError, match=r"takes no texts.*a network of text"):

@@ -20,10 +20,13 @@ import torch
 from numba.core import caching
 from PIL import Image
 
+from nearfar import methods
 from nearfar.compiled import compiled
 from nearfar.errors import UsageError
 from nearfar.method import Batch
 from nearfar.views import CentreCrop, View, Views, preview_sheet
+from nearfar.views import preview as preview_module
+from nearfar.views.patch_views import PatchViews
 from nearfar.views.render import Rendering, render
 
 TOLERANCE = 5e-6
@@ -228,6 +231,28 @@ def test_preview_sheet_shows_originals_and_views(tmp_path, channels):
     preview_sheet(batch, Views(View(size=16, **BARE), View(size=8, **BARE)), tmp_path / "a.png", columns=3, rows=4)
     sheet = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
     assert (sheet == 200).all(-1).sum() == 4 * 4 * 112 * 112
+
+
+def test_preview_sheet_lays_patches_on_their_grid(tmp_path):
+    batch = batch_of(np.full((4, 3, 20, 20), 200, np.uint8))
+    views = PatchViews(view=View(size=16, **BARE), patch=8, stride=4)
+    preview_sheet(batch, views, tmp_path / "a.png", columns=2, rows=4)
+    sheet = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
+    cells = [len(range(*edge)) for edge in ((0, 8), (9, 17), (18, 26))]  # of 27 px, in a tile of 112
+    assert sum(cells) == 24
+    original, laid = 112 * 112, (sheet == 200).all(-1).sum() / 8 - 112 * 112 / 2
+    assert laid == pytest.approx(original * (24 / 27) ** 2, rel=0.03)
+
+
+@pytest.mark.parametrize(("method", "apart"), [("cmc", True), ("simclr", False)])
+def test_preview_says_where_views_are_shown_before_they_are_taken_apart(tmp_path, method, apart, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        preview_module, "_sheet", lambda tiles, names, caption: told.append(caption) or Image.new("L", (1, 1))
+    )
+    views = getattr(methods, method)(encoder="small", size=16, **({"samples": 4} if apart else {})).views
+    preview_sheet(batch_of(np.full((4, 3, 20, 20), 200, np.uint8)), views, tmp_path / "a.png")
+    assert ("before the method takes them apart" in told[0]) == apart
 
 
 def test_an_empty_batch_gives_empty_views():

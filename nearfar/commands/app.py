@@ -12,6 +12,7 @@ app = App(
     "where they come from.",
     version=__version__,
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 
 

@@ -49,22 +49,27 @@ def read_manifest(
         DataError: Unknown file, a file listed twice, two labels for one file, an unlabelled row among labelled ones, no
             such column.
     """
-    named = ("path" + column.removeprefix("image"), column)
+    wanted = column.lower()
+    named = ("path" + wanted.removeprefix("image"), wanted)
     read = _json_rows if path.suffix in (".jsonl", ".ndjson") else _csv_rows
     lines = read(path, named, text, label)
     try:
-        rows = [row for row in lines if part is None or row.split == part]
+        listed = list(lines)
+        rows = [row for row in listed if part is None or row.split == part]
     except (csv.Error, UnicodeError) as problem:
         raise DataError(f"cannot be read: {problem}", where=path, mend=_MEND) from None
     if not rows:
-        which = f" of split {part!r}" if part else ""
-        raise DataError(f"the manifest lists no image{which}", where=path, mend=_MEND)
+        splits = ", ".join(sorted({row.split for row in listed if row.split})) or "none"
+        what = f"no row of split {part!r}; there are: {splits}" if part else "the manifest lists no file"
+        raise DataError(what, where=path, mend=_MEND)
     captioned = any(row.text is not None for row in rows)
     files, problems = _files(rows, path.parent, again=text or captioned or column != "image")
     labelled = any(row.label for row in rows)
     problems += [f"line {row.line}: no label, others have one" for row in rows if labelled and not row.label]
     if problems:
-        raise problems_error(sorted(problems, key=_line), path, _MEND)
+        missing = any("no file" in problem for problem in problems)
+        mend = "remove these rows, or put the files there; paths are relative to the manifest" if missing else _MEND
+        raise problems_error(sorted(problems, key=_line), path, mend)
     if captioned and not text and column == "image":
         once: dict[Path, Row] = {}
         for file, row in zip(files, rows, strict=True):
@@ -119,9 +124,13 @@ def _csv_rows(path: Path, names: tuple[str, str], text: bool, label: str) -> Ite
         columns = [name.strip().lower() for name in next(reader, [])]
         told = next((name for name in TEXT_COLUMNS if name in columns), "text" if text else None)
         named = next((name for name in names if name in columns), names[0])
-        for name in filter(None, (named, told)):
-            if name not in columns:
-                raise MissingColumn(f"no column {name!r} among {columns}", where=f"{path}:1", mend=_MEND)
+        if not columns or any("\udc80" <= sign <= "\udcff" or sign == "\0" for sign in "".join(columns)):
+            what = "an empty file" if not columns else "no table of text"
+            raise DataError(what, where=path, mend=_MEND)
+        if named not in columns:
+            raise _no_images(names, columns, path)
+        if told is not None and told not in columns:
+            raise MissingColumn(f"no column {told!r} among {columns}", where=f"{path}:1", mend=_MEND)
         if label != LABEL and label.lower() not in columns:
             raise _no_labels(label, columns, path)
         line = reader.line_num + 1
@@ -131,12 +140,13 @@ def _csv_rows(path: Path, names: tuple[str, str], text: bool, label: str) -> Ite
                 raise problems_error([problem], path, 'write a field that holds the separator as "a;b"')
             if values:
                 row = dict(zip(columns, values, strict=True))
-                told_label, split = row.get(label.lower(), "").strip(), row.get("split", "").strip()
-                yield Row(line, row[named], told_label, split, caption(row[told]) if told else None)
+                own, split = row.get(label.lower(), "").strip(), row.get("split", "").strip()
+                yield Row(line, row[named], own, split, caption(row[told]) if told else None)
             line = reader.line_num + 1
 
 
 def _json_rows(path: Path, names: tuple[str, str], text: bool, label: str) -> Iterator[Row]:
+    columns: set[str] = set()
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
@@ -145,19 +155,26 @@ def _json_rows(path: Path, names: tuple[str, str], text: bool, label: str) -> It
                 row = json.loads(line)
             except (json.JSONDecodeError, RecursionError) as problem:
                 raise problems_error([f"line {number}: not JSON, {problem}"], path, _MEND) from None
-            named = next((name for name in names if isinstance(row, dict) and name in row), names[0])
-            if not isinstance(row, dict) or not isinstance(row.get(named), str):
-                if number == 1 and isinstance(row, dict) and named not in row:
-                    raise MissingColumn(f'line 1: not an object with a "{named}"', where=path, mend=_MEND)
+            fields = {key.lower(): value for key, value in row.items()} if isinstance(row, dict) else {}
+            columns |= set(fields)
+            named = next((name for name in names if name in fields), names[0])
+            if not isinstance(fields.get(named), str):
+                if number == 1 and fields and named not in fields:
+                    raise _no_images(names, sorted(fields), path)
                 raise problems_error([f'line {number}: not an object with a "{named}"'], path, _MEND)
-            fields = {key.lower(): value for key, value in row.items()}
-            if label != LABEL and number == 1 and label.lower() not in fields:
-                raise _no_labels(label, list(row), path)
-            told_label, split = (
-                "" if fields.get(key) is None else str(fields[key]) for key in (label.lower(), "split")
-            )
-            told = next((row[name] for name in TEXT_COLUMNS if name in row), None)
-            yield Row(number, row[named], told_label.strip(), split, caption(told))
+            own, split = ("" if fields.get(key) is None else str(fields[key]) for key in (label.lower(), "split"))
+            told = next((fields[name] for name in TEXT_COLUMNS if name in fields), None)
+            yield Row(number, fields[named], own.strip(), split, caption(told))
+    if label != LABEL and label.lower() not in columns:
+        raise _no_labels(label, sorted(columns), path)
+
+
+def _no_images(names: tuple[str, str], columns: list[str], path: Path) -> MissingColumn:
+    """`names` are ways to write one column."""
+    if names[0] == "path":
+        return MissingColumn(f"no column 'path' among {columns}", where=path, mend=_MEND)
+    mend = "names of columns that are there; image is path, image2 is path2: --columns image,image2"
+    return MissingColumn(f"no column {' or '.join(map(repr, names))} among {columns}", where=path, mend=mend)
 
 
 def _no_labels(label: str, columns: list[str], path: Path) -> DataError:

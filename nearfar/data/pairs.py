@@ -109,6 +109,19 @@ def has_images(path: str | Path, columns: tuple[str, ...]) -> bool:
     return True
 
 
+def has_captions(path: str | Path) -> bool:
+    """Whether data has captions; no image is decoded.
+
+    Raises:
+        DataError: As `load_pairs`, for faults that have nothing to do with captions.
+    """
+    try:
+        open_columns(path, ["image"], labels=False, text=True)
+    except MissingColumn:
+        return False
+    return True
+
+
 def _image_columns(columns: tuple[str, ...], size: int, channels: int | None) -> list[str]:
     """The names of the images."""
     images = [name for name in columns if name != TEXT]

@@ -141,7 +141,7 @@ def _texts(readers: list[pq.ParquetFile], path: Path) -> list[str | None]:
     shared = _shared(readers)
     column = next((name for name in TEXT_COLUMNS if name in shared), None)
     if column is None:
-        raise DataError(f"no column 'text' among {sorted(shared)}", where=path, mend="a column 'text' or 'caption'")
+        raise MissingColumn(f"no column 'text' among {sorted(shared)}", where=path, mend="a column 'text' or 'caption'")
     return [caption(value) for value in _column(readers, column)]
 
 

@@ -87,7 +87,9 @@ def check_bad(bad: list[tuple[str, str]], total: int, max_bad: int | None, where
         return
     first = "; ".join(f"{safe_name(name)}: {reason}" for name, reason in bad[:10])
     what = "nothing here can be read" if len(bad) == total else f"{len(bad):,} of {total:,} cannot be read"
-    raise DataError(f"{what}: {first}", where=where, mend="mend or remove them, or accept them with max_bad=N")
+    raise DataError(
+        f"{what}: {first}", where=where, mend="mend or remove them, or accept them: --max-bad N (max_bad=N)"
+    )
 
 
 def digest(data: bytes) -> bytes:

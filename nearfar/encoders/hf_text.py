@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from typing import Any
 
@@ -87,9 +88,9 @@ def hf_text(name: str, *, vocabulary: int, length: int) -> HuggingFaceText:
         what = f"no configuration {name!r} of text: {str(error).splitlines()[0]}"
         raise UsageError(what, where="text", mend=_MEND) from error
     config.vocab_size, config.pad_token_id = vocabulary, 0
-    places = config.to_dict().get("max_position_embeddings")
-    if places is not None:
-        config.max_position_embeddings = max(places, length + 2)  # RoBERTa and its kin leave the first two empty
+    with contextlib.suppress(AttributeError, NotImplementedError):  # networks without a table of places
+        # RoBERTa and its kin leave the first two empty
+        config.max_position_embeddings = max(config.max_position_embeddings, length + 2)
     try:
         net = transformers.AutoModel.from_config(config)
     except ValueError as error:

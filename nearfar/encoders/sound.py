@@ -144,7 +144,7 @@ def sound_encoder(
         raise UsageError(
             f"{channels} channels, windows of {size} samples",
             where="encoder of sound",
-            mend=f"mono, {frames.receptive_field} samples or more",
+            mend=f"mono sound (cpc_audio), {frames.receptive_field} samples or more; for images another --encoder",
         )
     return Recurrent(SoundCells(width=width * factor, frames=frames), width=width * factor, context=context * factor)
 

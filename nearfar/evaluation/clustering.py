@@ -36,7 +36,7 @@ def clustering(
         raise UsageError(f"{wanted} clusters of {len(x)} samples", where="clustering", mend=f"clusters <= {len(x)}")
     found = KMeans(wanted, random_state=seed).set_params(n_init=RESTARTS).fit_predict(unit(x).cpu().numpy())
     truth = y.cpu().numpy()
-    number = f"{wanted} clusters{'' if clusters else ' (the number of classes)'}"
+    number = f"{wanted} clusters{'' if clusters else ' (as many as classes)'}"
     protocol = (
         f"k-means on unit features of {len(x)} samples, {number}, best of {RESTARTS} starts (seed {seed}) by inertia"
     )

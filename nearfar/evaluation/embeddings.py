@@ -69,7 +69,7 @@ def write_embeddings(
         UsageError: Lengths differ, ids repeat, or an ok row holds NaN or infinity.
         DeviceError: The disk refuses.
     """
-    path, rows = Path(path), np.asarray(vectors).astype(np.float32, copy=False)
+    path, rows = Path(path), _rows(vectors)
     n = len(names)
     numbers = np.arange(n, dtype=np.int64) if ids is None else np.asarray(ids, dtype=np.int64)
     states = [OK] * n if status is None else list(status)
@@ -163,6 +163,11 @@ def _labels(labels: Sequence[int], classes: Sequence[str] | None) -> pa.Array:
     if classes is None:
         return pa.array([int(label) if label >= 0 else None for label in labels], pa.int64())
     return pa.array([valid_text(classes[label]) if label >= 0 else None for label in labels], pa.string())
+
+
+def _rows(vectors: ArrayLike | Tensor) -> NDArray[np.float32]:
+    values = vectors.detach().cpu() if isinstance(vectors, Tensor) else vectors
+    return np.asarray(values).astype(np.float32, copy=False)
 
 
 def _spread_out(values: NDArray[np.float32], good: NDArray[np.bool_]) -> NDArray[np.float32]:

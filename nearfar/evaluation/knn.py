@@ -91,7 +91,7 @@ def predict_knn(
         weights = ((scores - scores[:, :1]) / temperature).exp()  # a common factor changes no vote and can't overflow
         votes = scores.new_zeros(len(scores), classes).scatter_add_(1, train_y[indices], weights)
         predicted.append(votes.argmax(dim=1))
-    return torch.cat(predicted)
+    return torch.cat(predicted) if predicted else train_y[:0]
 
 
 def knn(

@@ -49,6 +49,7 @@ def pair_retrieval(
     *,
     image_keys: ArrayLike | Tensor | None = None,
     text_keys: ArrayLike | Tensor | None = None,
+    pairs: ArrayLike | Tensor | None = None,
     at: Sequence[int] = (1, 5, 10),
 ) -> PairRetrieval:
     """Each image ranks all texts by cosine, each text all images; recall@k is the share that finds a right one among k.
@@ -67,6 +68,8 @@ def pair_retrieval(
         texts: Embeddings `[M, D]`.
         image_keys: int `[N]`; None: 0 to N - 1.
         text_keys: int `[M]`; None: 0 to M - 1, row i belongs to image i.
+        pairs: Key of an image and key of a text that belong together, int `[P, 2]`; None: those that are equal. With it
+            an image may have several texts, of which one belongs to other images too.
         at: The k of recall@k, each >= 1.
 
     Raises:
@@ -91,11 +94,13 @@ def pair_retrieval(
             raise UsageError(f"{list(key.shape)} keys for {len(rows)} rows", where=name, mend="one key a row")
     if not at or min(at) < 1:
         raise UsageError(f"recall at {list(at)}", where="at", mend="whole numbers from 1 on")
-    ways = zip(WAYS, ((x, y), (y, x)), (keys, keys[::-1]), strict=True)
+    known = None if pairs is None else torch.as_tensor(pairs)
+    both = (known, None if known is None else known.flip(1))
+    ways = zip(WAYS, ((x, y), (y, x)), (keys, keys[::-1]), both, strict=True)
     scores: dict[str, Score] = {}
     chance: dict[str, float] = {}
-    for way, (queries, bank), (query_keys, bank_keys) in ways:
-        found, expected = _one_way(unit(queries), unit(bank), query_keys, bank_keys, at)
+    for way, (queries, bank), (query_keys, bank_keys), belong in ways:
+        found, expected = _one_way(unit(queries), unit(bank), query_keys, bank_keys, belong, at)
         if not len(found):
             raise UsageError("no query has a right answer", where="keys", mend="keys that both sides share")
         left_out = len(queries) - len(found)
@@ -113,24 +118,35 @@ def pair_retrieval(
 
 
 def _one_way(
-    queries: Tensor, bank: Tensor, query_keys: Tensor, bank_keys: Tensor, at: Sequence[int]
+    queries: Tensor, bank: Tensor, query_keys: Tensor, bank_keys: Tensor, pairs: Tensor | None, at: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """Hits, and those expected by chance, float64 `[queries with a right answer, len(at)]`."""
     found, expected = [], []
     rows = max(1, ELEMENTS // len(bank))
     for top in range(0, len(queries), rows):
         part = slice(top, top + rows)
-        right = (query_keys[part, None] == bank_keys).to(bank.device)
+        right = _right(query_keys[part], bank_keys, pairs).to(bank.device)
         some = right.any(1)
         right, scores = right[some], queries[part][some] @ bank.T
         best = scores.masked_fill(~right, -torch.inf).amax(1, keepdim=True)
-        tied = scores == best
-        above = (scores > best).sum(1)
+        close = 8 * torch.finfo(scores.dtype).eps  # equal columns of a product differ in their last bits
+        tied = (scores - best).abs() <= close
+        above = (scores > best + close).sum(1)
         counts = tied.sum(1), (tied & right).sum(1)
         found.append(torch.stack([_hit(*counts, k - above) for k in at], 1).cpu())
         everything = torch.full_like(above, len(bank))
         expected.append(torch.stack([_hit(everything, right.sum(1), torch.full_like(above, k)) for k in at], 1).cpu())
     return torch.cat(found), torch.cat(expected)
+
+
+def _right(queries: Tensor, bank: Tensor, pairs: Tensor | None) -> Tensor:
+    """Which candidates belong to each query, by keys; bool `[queries, candidates]`."""
+    if pairs is None:
+        return queries[:, None] == bank
+    table = torch.zeros(len(queries), int(torch.cat([bank, pairs[:, 1]]).max()) + 1, dtype=torch.bool)
+    row, pair = (queries[:, None] == pairs[:, 0]).nonzero(as_tuple=True)
+    table[row, pairs[pair, 1]] = True
+    return table[:, bank]
 
 
 def _hit(count: Tensor, right: Tensor, drawn: Tensor) -> Tensor:

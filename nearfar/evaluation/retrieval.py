@@ -36,6 +36,8 @@ def retrieval(x: ArrayLike | Tensor, y: ArrayLike | Tensor, *, at: Sequence[int]
     precision as in Manning et al., Introduction to Information Retrieval, 2008, section 8.4.
     """
     x, y = labelled(x, y, "retrieval")
+    if not at or min(at) < 1:
+        raise UsageError(f"recall at {list(at)}", where="at", mend="whole numbers from 1 on")
     unit_x, hits, precisions = unit(x), [], []
     rows = max(1, ELEMENTS // len(x))
     for top in range(0, len(x), rows):

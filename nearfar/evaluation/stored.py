@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..data.inputs import blocks
 from ..errors import DeviceError, IntegrityError, UsageError
 from ..runs.atomic import disk_errors, read_json, write_json
 from .features import Images, parts
@@ -32,6 +33,7 @@ def stored_features(
     *,
     key: str,
     more: int = 0,
+    batch: int = 256,
     **settings: Any,
 ) -> Iterator[NDArray[np.float32]]:
     """A context with what `features` gives, `[N + more, D]`, mapped from a file of the folder; the added rows are zero.
@@ -47,7 +49,8 @@ def stored_features(
         folder: Made where it isn't there.
         key: Of all that the features depend on: weights, images, transform, device.
         more: Rows that are added at the end.
-        settings: `batch`, `device`, `dtype` and `progress` of `features`.
+        batch: As in `features`; rows of another one are not gone on from.
+        settings: `device`, `dtype` and `progress` of `features`.
 
     Raises:
         UsageError: As `features`; or another process is at work in the folder.
@@ -64,20 +67,23 @@ def stored_features(
             raise UsageError("another process is at work here", where=folder, mend=mend) from None
     with lock:
         with disk_errors(folder), (folder / "rows").open("ab+") as file:
-            done, width = _begun(file, folder, key)
-            with contextlib.closing(parts(encode, dataset, transform, done=done, **settings)) as found:
+            key, starts = f"{key}, {batch} at once", {int(part[0]) for part in blocks(dataset, batch)}
+            done, width = _begun(file, folder, key, starts | {len(dataset)})
+            found = parts(encode, dataset, transform, done=done, batch=batch, **settings)
+            with contextlib.closing(found):
                 width = _write(file, folder, found, (key, done, width), len(dataset) + more)
         yield np.memmap(folder / "rows", "<f4", "r+", shape=(len(dataset) + more, width))
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _begun(file: BinaryIO, folder: Path, key: str) -> tuple[int, int]:
+def _begun(file: BinaryIO, folder: Path, key: str, starts: set[int]) -> tuple[int, int]:
     """Rows of these features that are there, and their width; all else is cut off."""
     try:
         noted = read_json(folder / "journal.json")
     except IntegrityError:  # none was written so far
         noted = {}
-    done, width = (noted["done"], noted["width"]) if noted.get("key") == key else (0, 0)
+    known = noted.get("key") == key and noted["done"] in starts
+    done, width = (noted["done"], noted["width"]) if known else (0, 0)
     file.truncate(4 * done * width)
     return done, width
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..data import BadImage, Dataset, decode, safe_name
 from ..data.decode import read
+from ..data.formats import SUFFIXES
 from ..data.sources import open_source
 from ..errors import DataError, UsageError
 from ..evaluation import thumbnail
@@ -71,6 +72,9 @@ def search(
     if top < 1 or (out is not None and Path(out).suffix.lower() not in (".html", ".png")):
         raise UsageError(f"top={top}, out={out}", where="search", mend="1 answer or more, a file .html or .png")
     by_image = os.path.isfile(query)  # a long description is no path, and no error
+    if not by_image and (os.path.isdir(query) or os.path.splitext(query)[1].lower() in SUFFIXES):
+        what = "a folder, not an image" if os.path.isdir(query) else "no such image"
+        raise DataError(what, where=query, mend="the path of an image file, or words")
     towers = None if by_image and not has_text(run) else load_towers(run, device=device)
     encoder = towers.image if towers else load_encoder(run, device=device).first()
     crop = encoder.transform

@@ -40,7 +40,7 @@ def side_by_side(
     networks; and the run's own classifier where it has one.
     """
     name, plain = PLAIN[train.kind]
-    say(f"measuring {name}, the untrained encoder and the trained encoder on {train.kind} kept out of training")
+    say(f"measuring {name}, the untrained encoder and the trained encoder on {test.kind} that no probe learns from")
     untrained = encoder.untrained()
     named = {
         name: plain(encoder, train, test),

@@ -48,7 +48,12 @@ class ZeroShot:
             f"  {safe_name(name):{width}}  {100 * value:5.1f}  ({count:,} images)"
             for name, (value, count) in self.classes.items()
         ]
-        return "\n".join([f"{self.score} of 100 images named right; {chance}", *rows])
+        return "\n".join(
+            [
+                f"{self.score} % of {sum(count for _, count in self.classes.values()):,} images named right; {chance}",
+                *rows,
+            ]
+        )
 
 
 def zero_shot(

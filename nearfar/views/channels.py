@@ -110,7 +110,7 @@ class LightAndColour:
                 where="images",
                 mend="colour images, --channels 3",
             )
-        if rgb.device.type == "cpu" and rgb.dtype == torch.float32 and rgb.ndim == 4:
+        if rgb.device.type == "cpu" and rgb.dtype == torch.float32 and rgb.ndim == 4 and not rgb.requires_grad:
             return _split(rgb)
         mean, std = (rgb.new_tensor(v).view(3, 1, 1) for v in (MEAN, STD))
         scaled = (lab(rgb) - mean) / std

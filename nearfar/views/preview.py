@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,8 +42,9 @@ def preview_sheet(batch: Batch, views: Drawn, path: str | Path, *, columns: int 
         columns: Views in a row.
         rows: Images, at most as many as the batch has.
 
-    Images of neither 1 nor 3 channels are shown by their first. Where a method takes its views apart (patches,
-    lightness and colour), they are shown as they are before that.
+    Images of neither 1 nor 3 channels are shown by their first. Patches lie on their grid, a pixel apart. Where a
+    method takes its views apart in another way (lightness and colour), they are shown as they are before, and the sheet
+    says so.
     """
     count = min(rows, len(batch.inputs))
     first = batch.head(count)
@@ -53,21 +55,33 @@ def preview_sheet(batch: Batch, views: Drawn, path: str | Path, *, columns: int 
     for column in range(columns):
         number, later = column % len(views.views), column // len(views.views)
         view, epoch = views.views[number], first.epoch + later
-        made = _made(replace(first, epoch=epoch), views, number)
-        mean, std = (np.array(v).reshape(1, -1, 1, 1) for v in normalisation(view.mean, view.std, made.shape[1]))
-        tiles.append(_pixels(made.numpy() * std + mean))
+        made, whole = _made(replace(first, epoch=epoch), views, number)
+        mean, std = (np.array(v).reshape(1, -1, 1, 1) for v in normalisation(view.mean, view.std, made.shape[-3]))
+        tiles.append(_pixels(_laid(made.numpy() * std + mean)))
         names.append(f"view {number + 1}, epoch {epoch}")
     caption = f"{count} images, seed {first.seed}, {largest} px: {_settings(views)}"
+    caption += "; before the method takes them apart" * whole
     _sheet(tiles, names, caption).save(path, format="PNG")
 
 
-def _made(batch: Batch, views: Drawn, number: int) -> Tensor:
-    """One of the views of a batch; where the method takes it apart, the whole."""
-    pictures = [view for view in views(batch) if view.ndim == 4 and view.is_floating_point()]
+def _made(batch: Batch, views: Drawn, number: int) -> tuple[Tensor, bool]:
+    """One of the views of a batch, or its patches; where it is taken apart otherwise, the whole, and True."""
+    pictures = [view for view in views(batch) if view.ndim in (4, 5) and view.is_floating_point()]
     if len(pictures) == len(views.views):
-        return pictures[number]
+        return pictures[number], False
     draw = views.views[number].draw(batch.ids, batch.sizes, seed=batch.seed, epoch=batch.epoch, view=number)
-    return views.views[number].apply(batch.inputs, draw)
+    return views.views[number].apply(batch.inputs, draw), True
+
+
+def _laid(images: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Patches `[B, P, C, q, q]` of a square grid side by side, `[B, C, S, S]`; images as they are."""
+    if images.ndim == 4:
+        return images
+    apart = np.pad(images, ((0, 0),) * 3 + ((0, 1), (0, 1)), constant_values=1.0)
+    (count, cells, channels), side = apart.shape[:3], apart.shape[-1]
+    rows = math.isqrt(cells)
+    laid = apart.reshape(count, rows, rows, channels, side, side).transpose(0, 3, 1, 4, 2, 5)
+    return laid.reshape(count, channels, rows * side, rows * side)
 
 
 def _pixels(images: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -80,7 +94,8 @@ def _pixels(images: NDArray[np.floating]) -> NDArray[np.uint8]:
 def _settings(views: Drawn) -> str:
     """What tells the first view from another in few words."""
     view = views.views[0]
-    share = f"crop {view.scale[0]:g} to {view.scale[1]:g} of the area"
+    least, most = (f"{share:.3g}" for share in view.scale)
+    share = f"crop {least if least == most else f'{least} to {most}'} of the area"
     share += f" with a {'mirrored ' if view.reflect else ''}margin of {view.pad:g}" if view.pad else ""
     share += f", {view.crop_p:g} of the time" if view.crop_p < 1 else ""
     rates = {"flip": view.flip, "jitter": view.jitter_p, "grey": view.grey_p, "blur": view.blur_p}
