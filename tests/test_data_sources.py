@@ -522,3 +522,9 @@ def test_a_column_of_labels_is_refused_where_there_are_no_columns(tmp_path: Path
     labelled_table(tmp_path, "csv").unlink()
     with pytest.raises(DataError, match="only manifests and Parquet have columns of labels"):
         load(tmp_path, size=9, label="fine_label")
+
+
+def test_a_folder_of_sounds_names_the_method_for_them(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    with pytest.raises(DataError, match=r"no images in the folder; found 1 .wav.*cpc_audio"):
+        load(tmp_path, size=9)

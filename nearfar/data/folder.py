@@ -72,11 +72,10 @@ def nothing_found(root: Path, found: Listing) -> DataError:
     """The error of a folder without images; it says what is there instead."""
     there = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in found.ignored.most_common(8))
     links = f"; {len(found.skipped)} links or folders were not entered" if found.skipped else ""
-    return DataError(
-        f"no images in the folder; found {there or 'nothing'}{links}",
-        where=root,
-        mend="images are files such as .jpg, .png, .tif, .webp, .gif or .bmp; name a folder that holds some",
-    )
+    mend = "images are files such as .jpg, .png, .tif, .webp, .gif or .bmp; name a folder that holds some"
+    if found.ignored.keys() & {".wav", ".flac", ".ogg", ".txt"}:
+        mend += ", or a method for sound (cpc_audio) or text (cpc_text)"
+    return DataError(f"no images in the folder; found {there or 'nothing'}{links}", where=root, mend=mend)
 
 
 def list_folder(root: Path, *, follow_links: bool = False) -> Listing:

@@ -42,7 +42,8 @@ def preview(
     views = build_method(checked, shape).views
     drawn = getattr(views, "views", None)
     if drawn is None or not all(isinstance(view, View) for view in drawn):
-        raise UsageError(f"the views of {checked.method} are its own", where="method", mend="a method made of View")
+        what = f"the views of {checked.method} are no crops of images, which are what is drawn"
+        raise UsageError(what, where="method", mend="a method of images, such as simclr, cpc or amdim")
     chosen = np.linspace(0, len(dataset) - 1, min(images, len(dataset))).astype(np.int64)
     preview_sheet(dataset.batch(chosen, seed=checked.seed), cast(Drawn, views), Path(out))
     say(f"wrote {out}: {len(chosen)} images of {data}, views of {size} px as {checked.method} draws them")
