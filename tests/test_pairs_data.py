@@ -296,3 +296,14 @@ def test_columns_of_a_list_that_are_not_there_are_told_by_both_of_their_names(tm
         (tmp_path / "list.csv").write_bytes(content)
         with pytest.raises(DataError, match=told):
             load(tmp_path / "list.csv", size=16)
+
+
+def test_labels_of_pairs_may_have_another_name(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", image=pictures(0), text=TEXTS, kind=["x", "y"] * 4)
+    assert load_pairs(path, size=16).labels is None
+    assert load_pairs(path, size=16, label="kind").classes == ["x", "y"]
+    for column in ("image", "depth"):
+        (tmp_path / column).mkdir()
+        (tmp_path / column / "a.png").write_bytes(png(1))
+    with pytest.raises(DataError, match="only manifests and Parquet"):
+        load_pairs(tmp_path, size=16, columns=("image", "depth"), label="kind")
