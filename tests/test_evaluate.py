@@ -206,9 +206,25 @@ def test_the_largest_are_those_of_a_whole_sort(width, k):
 
 def test_knn_says_that_it_used_fewer_neighbours_and_does_not_overflow():
     x, y = clouds(20, 5, 2, seed=0)
-    score = evaluation.knn(x, y, x, y, temperature=1e-4)
+    score = evaluation.knn(x, y, x, y, k=200, temperature=1e-4)
     assert score.value == 1 and "k = 20 (all there are, 200 asked for)" in score.protocol
-    assert "k = 19" in evaluation.knn(x, y).protocol
+    assert "k = 19" in evaluation.knn(x, y, k=30).protocol
+
+
+@pytest.mark.parametrize(("count", "used"), [(60, "20 (a class has no more on average, else 200)"), (660, "200,")])
+def test_as_many_neighbours_vote_as_a_class_has_but_200_at_most(count, used):
+    x, y = clouds(count, 5, 3, seed=0)
+    asked, answers = clouds(30, 5, 3, seed=1)
+    score = evaluation.knn(x, y, asked, answers)
+    assert f"k = {used}" in score.protocol
+    assert score.value == evaluation.knn(x, y, asked, answers, k=min(count // 3, 200)).value
+
+
+def test_the_largest_class_does_not_win_where_samples_are_few():
+    """Cosines between 0.9 and 1: with all 40 voting, nearly every one of the smaller class is outvoted."""
+    angles = np.concatenate([np.linspace(0, 0.2, 25), np.linspace(0.25, 0.45, 15)])
+    x, y = np.stack([np.cos(angles), np.sin(angles)], axis=1), (angles > 0.22).astype(int)
+    assert evaluation.knn(x, y, x, y, k=200).value < 0.7 and evaluation.knn(x, y, x, y).value > 0.9
 
 
 # ------------------------------------------------------------ linear
@@ -458,7 +474,9 @@ def test_evaluation_is_a_table_and_json():
     head, rule, noise_row, pixel_row = text.splitlines()[:4]
     assert " ".join(head.split()) == "1 label a class 5 labels a class all labels kNN"
     assert len({len(head), len(rule), len(noise_row), len(pixel_row)}) == 1
-    assert "95 % interval" in text and "k = 200" in text and "chosen on" in text and "recall@5" in text
+    assert (
+        "95 % interval" in text and "k = 30 (a class has no more" in text and "chosen on" in text and "recall@5" in text
+    )
 
     plain = json.loads(json.dumps(result.as_dict(), allow_nan=False))
     assert plain["scores"]["pixels"]["kNN"]["protocol"].startswith("weighted kNN")

@@ -15,6 +15,7 @@ from .protocol import Score, accuracy, labelled, same_width
 
 ROWS, COLUMNS = 1024, 32768
 """Size of one tile of similarities: 128 MiB."""
+MOST_K = 200
 GROUP = 8
 """Columns that stand far apart and are looked at as one, at first. Of 2 to 32 the fastest for k from 1 to 200."""
 
@@ -70,12 +71,20 @@ def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, candidates.gather(1, places)
 
 
+def usual_k(labels: Tensor) -> int:
+    """How many vote where nobody says: 200 as in the paper, or as many as a class has on average where that is less.
+
+    At temperature 0.1 far neighbours still count: where nearly all samples vote, the largest class wins.
+    """
+    return min(MOST_K, max(1, len(labels) // len(labels.unique())))
+
+
 def predict_knn(
     train_x: ArrayLike | Tensor,
     train_y: ArrayLike | Tensor,
     test_x: ArrayLike | Tensor | None = None,
     *,
-    k: int = 200,
+    k: int | None = None,
     temperature: float = 0.1,
 ) -> Tensor:
     """Classes by the weighted vote of the k most similar training images, int64 `[M]` (see `knn`)."""
@@ -83,6 +92,7 @@ def predict_knn(
     leave_one_out = test_x is None
     queries = train_x if test_x is None else torch.as_tensor(test_x).detach().to(train_x)
     same_width(train_x, queries)
+    k = usual_k(train_y) if k is None else k
     k, classes = min(k, len(train_x) - leave_one_out), int(train_y.max()) + 1
     if k < 1 or temperature <= 0:
         raise UsageError(f"k = {k} neighbours, temperature {temperature}", where="knn", mend="k >= 1, temperature > 0")
@@ -100,7 +110,7 @@ def knn(
     test_x: ArrayLike | Tensor | None = None,
     test_y: ArrayLike | Tensor | None = None,
     *,
-    k: int = 200,
+    k: int | None = None,
     temperature: float = 0.1,
 ) -> Score:
     """Accuracy of the weighted kNN classifier; nothing is trained and nothing is chosen.
@@ -115,7 +125,7 @@ def knn(
         train_y: Labels int `[N]`, >= 0.
         test_x: Features `[M, D]`, or None: leave one out.
         test_y: Labels int `[M]`, or None.
-        k: Neighbours that vote; no more than there are.
+        k: Neighbours that vote; no more than there are. None: `usual_k`.
         temperature: > 0; small lets the nearest decide, large makes all votes equal. 0.07 in the paper.
 
     Raises:
@@ -132,8 +142,11 @@ def knn(
     """
     if (test_x is None) != (test_y is None):
         raise UsageError("test_x and test_y belong together", where="knn", mend="give both, or neither")
-    n = len(torch.as_tensor(train_y)) - (test_x is None)
-    used = f"{k}" if k <= n else f"{n} (all there are, {k} asked for)"
+    known = labelled(train_x, train_y, "train")[1]
+    n = len(known) - (test_x is None)
+    asked = usual_k(known) if k is None else k
+    used = f"{asked}" if asked <= n else f"{n} (all there are, {asked} asked for)"
+    used += f" (a class has no more on average, else {MOST_K})" * (k is None and asked < MOST_K)
     protocol = f"weighted kNN, k = {used}, temperature {temperature}, cosine, "
     if test_x is None or test_y is None:
         truth = torch.as_tensor(train_y)
