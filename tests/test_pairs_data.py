@@ -296,6 +296,9 @@ def test_columns_of_a_list_that_are_not_there_are_told_by_both_of_their_names(tm
         (tmp_path / "list.csv").write_bytes(content)
         with pytest.raises(DataError, match=told):
             load(tmp_path / "list.csv", size=16)
+    Image.new("L", (9, 9)).save(tmp_path / "a.png")
+    (tmp_path / "list.csv").write_bytes("path;größe\na.png;9\n".encode("latin-1"))
+    assert len(load(tmp_path / "list.csv", size=16)) == 1
 
 
 def test_labels_of_pairs_may_have_another_name(tmp_path: Path) -> None:

@@ -124,9 +124,6 @@ def _csv_rows(path: Path, names: tuple[str, str], text: bool, label: str) -> Ite
         columns = [name.strip().lower() for name in next(reader, [])]
         told = next((name for name in TEXT_COLUMNS if name in columns), "text" if text else None)
         named = next((name for name in names if name in columns), names[0])
-        if not columns or any("\udc80" <= sign <= "\udcff" or sign == "\0" for sign in "".join(columns)):
-            what = "an empty file" if not columns else "no table of text"
-            raise DataError(what, where=path, mend=_MEND)
         if named not in columns:
             raise _no_images(names, columns, path)
         if told is not None and told not in columns:
@@ -134,7 +131,7 @@ def _csv_rows(path: Path, names: tuple[str, str], text: bool, label: str) -> Ite
         if label != LABEL and label.lower() not in columns:
             raise _no_labels(label, columns, path)
         line = reader.line_num + 1
-        for values in reader:
+        for values in _whole(reader, path):
             if values and len(values) != len(columns):
                 problem = f"line {line}: {len(values)} fields, the header has {len(columns)}"
                 raise problems_error([problem], path, 'write a field that holds the separator as "a;b"')
@@ -143,6 +140,18 @@ def _csv_rows(path: Path, names: tuple[str, str], text: bool, label: str) -> Ite
                 own, split = row.get(label.lower(), "").strip(), row.get("split", "").strip()
                 yield Row(line, row[named], own, split, caption(row[told]) if told else None)
             line = reader.line_num + 1
+
+
+def _whole(reader: Iterator[list[str]], path: Path) -> Iterator[list[str]]:
+    """The rows; a quote that is never closed is told by the line where it opens."""
+    line = 1
+    try:
+        for values in reader:
+            line = getattr(reader, "line_num", line)
+            yield values
+    except csv.Error as problem:
+        mend = "close the quote that opens there, or write a quote within a field twice"
+        raise problems_error([f"line {line + 1}: {problem}"], path, mend) from None
 
 
 def _json_rows(path: Path, names: tuple[str, str], text: bool, label: str) -> Iterator[Row]:
@@ -171,6 +180,8 @@ def _json_rows(path: Path, names: tuple[str, str], text: bool, label: str) -> It
 
 def _no_images(names: tuple[str, str], columns: list[str], path: Path) -> MissingColumn:
     """`names` are ways to write one column."""
+    if not columns or any("\udc80" <= sign <= "\udcff" or sign == "\0" for sign in "".join(columns)):
+        return MissingColumn("no table of text" if columns else "an empty file", where=path, mend=_MEND)
     if names[0] == "path":
         return MissingColumn(f"no column 'path' among {columns}", where=path, mend=_MEND)
     mend = "names of columns that are there; image is path, image2 is path2: --columns image,image2"

@@ -170,7 +170,7 @@ def _bad(first: Source, stores: dict[str, Store]) -> dict[int, str]:
             bad.setdefault(row, f"{name}: {reason}")
     for row, text in enumerate(first.texts or ()):
         if text is None:
-            bad.setdefault(row, "text: there is none, or it is not UTF-8")
+            bad.setdefault(row, "text: missing, empty or not UTF-8")
     return bad
 
 
