@@ -17,7 +17,7 @@ from ..errors import DataError, DeviceError
 from .decode import decode, read
 from .pixels import BadImage, fit, with_channels
 from .source import Item, Source
-from .survey import Progress, array_digest, check_bad, digest, writing
+from .survey import Progress, array_digest, check_bad, digest, in_order, writing
 
 _VERSION = 2  # of decoding and of the layout; another number makes all stores stale
 _JOURNAL, _INDEX = "journal.json", "index.json"
@@ -129,7 +129,7 @@ def _build(source: Source, plan: Plan, folder: Path, shape: tuple[int, ...], pro
     saved = time.monotonic()
     with ThreadPoolExecutor(plan.threads) as pool:
         for items in source.blocks(state["done"]):
-            results = pool.map(lambda item: _decode(item, plan), items)
+            results = in_order(pool, lambda item: _decode(item, plan), items)
             _write_block(arrays, state, results)
             _check_block(source, plan, building, state)
             if time.monotonic() - saved >= JOURNAL_SECONDS:
@@ -218,9 +218,8 @@ def _write_block(
         pixels, value = result
         _, height, width = pixels.shape
         canvas = arrays["images"][place]
-        if pixels.shape != canvas.shape:
-            canvas[...] = 0  # a build that was killed may have left a larger image here
         canvas[:, :height, :width] = pixels
+        canvas[:, height:] = canvas[:, :height, width:] = 0  # a build that was killed may have left a larger image here
         arrays["sizes"][place], arrays["rows"][place] = (height, width), row
         arrays["hashes"][place] = np.frombuffer(value, np.uint8)
         state["filled"] += 1
