@@ -52,6 +52,19 @@ def test_summary_counts_everything(tmp_path) -> None:
     assert len(found) == 15 and found.longest == 100
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_scan_names_what_is_cut_short_behind_its_header(tmp_path, suffix: str) -> None:
+    """`load` finds it too, and leaves it out; a look at headers alone does not, and is not taken for a whole one."""
+    good_folder(tmp_path, 4)
+    write(tmp_path / f"short.{suffix}", photo(64, 64))
+    whole = (tmp_path / f"short.{suffix}").read_bytes()
+    (tmp_path / f"short.{suffix}").write_bytes(whole[: len(whole) * 3 // 4])
+    assert scan(tmp_path, pixels=False).bad == []
+    [(name, reason)] = scan(tmp_path).bad
+    assert name == f"short.{suffix}" and "truncated" in reason
+    assert scan(tmp_path, pixels=False).bad == [] and load(tmp_path, size=16).bad == [(name, reason)]
+
+
 def test_scan_is_kept_until_a_file_changes(tmp_path, monkeypatch) -> None:
     good_folder(tmp_path, 3)
     first = scan(tmp_path)

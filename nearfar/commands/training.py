@@ -118,6 +118,7 @@ def scan(data: str, /, *, label: str = "label") -> None:
     label
         Column that holds the labels, of a manifest or of Parquet.
     """
+    from ..console import counting
     from ..data import scan
 
-    print(scan(data, label=label).details())
+    print(scan(data, label=label, progress=counting("looked at", print)).details())

@@ -14,7 +14,7 @@ from .decode import MAX_PIXELS
 from .names import safe_name
 from .source import LABEL, Source
 from .sources import open_source
-from .survey import Survey, survey
+from .survey import Progress, Survey, survey
 
 EXTREME_ASPECT, EXTREME_SHORT, EXTREME_LONG = 20, 8, 10_000
 """An image is extreme where one side is more than 20 times the other, below 8 pixels or above 10,000."""
@@ -146,8 +146,10 @@ def scan(
     cache: Path | None = None,
     threads: int | None = None,
     label: str = LABEL,
+    pixels: bool = True,
+    progress: Progress | None = None,
 ) -> Scan:
-    """Reads every header and hashes every file; pixels are not decoded, so damage inside them shows only in `load`.
+    """Reads every header, hashes every file and decodes every image, so that damage inside is seen before a training.
 
     Args:
         path: As for `load`.
@@ -158,6 +160,8 @@ def scan(
         cache: Folder for what was seen; None: `NEARFAR_CACHE`, or `~/.cache/nearfar`.
         threads: Threads that read; None: one a core.
         label: Column of a manifest or of Parquet that holds the labels.
+        pixels: False: headers alone, in a fraction of the time; damage inside of an image then shows only in `load`.
+        progress: Called with the number of images done, and of all.
 
     Raises:
         DataError: Nothing to read, too much that is bad, no labels where they are needed.
@@ -173,6 +177,8 @@ def scan(
         max_bad=max_bad,
         max_pixels=max_pixels,
         threads=threads or thread_count(),
+        pixels=pixels,
+        progress=progress,
     )
     return _scan(source, seen)
 

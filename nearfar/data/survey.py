@@ -1,4 +1,4 @@
-"""The first look at every image: header and hash, no pixels. Kept in the cache until a file changes."""
+"""The first look at every image: header, hash and, if asked, its pixels. Kept in the cache until a file changes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from typing import TypeVar
 import numpy as np
 
 from ..errors import DataError, DeviceError
-from .decode import inspect, read
+from .decode import decode, inspect, read
 from .names import safe_name
 from .pixels import BadImage
 from .source import Item, Source
 
+_GLANCE = (
+    16  # pixels: whether there is damage a small picture tells as well, and a JPEG is decoded to that in less time
+)
 _VERSION = 1  # of what is stored; another number makes all caches stale
 TOGETHER = 4
 """Images that a thread is handed at once."""
@@ -58,17 +61,26 @@ class Survey:
 
 
 def survey(
-    source: Source, *, cache: Path, max_bad: int | None, max_pixels: int, threads: int, progress: Progress | None = None
+    source: Source,
+    *,
+    cache: Path,
+    max_bad: int | None,
+    max_pixels: int,
+    threads: int,
+    pixels: bool = False,
+    progress: Progress | None = None,
 ) -> Survey:
     """Looks at every image of the source, or takes what was seen last time.
+
+    With `pixels` each is decoded too, and those that are damaged inside are bad.
 
     Raises:
         DataError: More bad images than `max_bad`, or no readable one.
     """
-    file = cache / "scans" / f"{source.key}-{max_pixels}-{_VERSION}.npz"
+    file = cache / "scans" / f"{source.key}-{max_pixels}-{_VERSION}{'-pixels' * pixels}.npz"
     found = _recall(file, len(source.names))
     if found is None:
-        found = _look_at_all(source, max_bad, max_pixels, threads, progress)
+        found = _look_at_all(source, lambda item: _look(item, max_pixels, pixels), max_bad, threads, progress)
         _keep(file, found)
     check_bad([(source.names[row], reason) for row, reason in found.bad], len(source.names), max_bad, source.path)
     return found
@@ -126,7 +138,10 @@ def in_order(pool: ThreadPoolExecutor, work: Callable[[Item], T], items: list[It
         yield from done
 
 
-def _look(item: Item, max_pixels: int) -> tuple[int, int, bool, bool, bytes] | BadImage:
+Seen = tuple[int, int, bool, bool, bytes]
+
+
+def _look(item: Item, max_pixels: int, pixels: bool) -> Seen | BadImage:
     try:
         if isinstance(item, BadImage):
             raise item
@@ -134,13 +149,19 @@ def _look(item: Item, max_pixels: int) -> tuple[int, int, bool, bool, bytes] | B
             return item.shape[0], item.shape[1], item.shape[2] == 1, False, array_digest(item)
         data = read(item)
         header = inspect(data, max_pixels=max_pixels)
+        if pixels:
+            decode(data, channels=3, long_side=_GLANCE, max_pixels=max_pixels)
         return header.height, header.width, header.grey, header.animated, digest(data)
     except BadImage as bad:
         return bad
 
 
 def _look_at_all(
-    source: Source, max_bad: int | None, max_pixels: int, threads: int, progress: Progress | None
+    source: Source,
+    look: Callable[[Item], Seen | BadImage],
+    max_bad: int | None,
+    threads: int,
+    progress: Progress | None,
 ) -> Survey:
     total, row = len(source.names), 0
     sizes, hashes = np.zeros((total, 2), np.int64), np.zeros((total, 16), np.uint8)
@@ -149,7 +170,7 @@ def _look_at_all(
     with ThreadPoolExecutor(threads) as pool:
         for items in source.blocks(0):
             before = len(bad)
-            for seen in in_order(pool, lambda item: _look(item, max_pixels), items):
+            for seen in in_order(pool, look, items):
                 if isinstance(seen, BadImage):
                     bad.append((row, seen.what))
                 else:

@@ -83,7 +83,7 @@ def read(data: str | Path, settings: TrainSettings, say: Callable[[str], None]) 
 
 def _images(data: str | Path, settings: TrainSettings, say: Callable[[str], None]) -> Opened:
     given: dict[str, Any] = {"labels": settings.labels, "label": settings.label or LABEL, "max_bad": settings.max_bad}
-    found = scan(data, **given)
+    found = scan(data, pixels=False, **given)
     size = settings.size or _usual_size(settings.encoder, found.longest)
     dataset = load(data, size=store_size(size), progress=counting("decoded", say), **given)
     told = found.summary() + _dark("images", dataset.inputs)
