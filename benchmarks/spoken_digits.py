@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from statistics import mean, stdev
 
 import numpy as np
 import torch
@@ -89,14 +90,6 @@ def main() -> None:
     for seed in range(asked.seeds):
         runs.append(one_seed(asked, sounds, seed))
         print(json.dumps({"seed": seed} | runs[-1]["scores"]), flush=True)
-    names = runs[0]["scores"]
-    means = {
-        kind: {
-            probe: [round(float(f([run["scores"][kind][probe] for run in runs])), 4) for f in (np.mean, np.std)]
-            for probe in names[kind]
-        }
-        for kind in names
-    }
     record = {
         "command": f"python -m benchmarks.spoken_digits --seconds {asked.seconds:g} --seeds {asked.seeds}"
         f" --threads {asked.threads}",
@@ -106,11 +99,22 @@ def main() -> None:
         | {p: installed(p) for p in (*PACKAGES, "soundfile", "scipy")},
         "settings": {n: getattr(asked, n) for n in ("encoder", "size", "steps", "negatives", "batch", "lr", "seconds")},
         "protocol": PROTOCOL,
-        "scores": means | {"log_mel": probes(sounds, mel, [mel] * len(sounds.names))},
+        "scores": over_seeds(runs) | {"log_mel": probes(sounds, mel, [mel] * len(sounds.names))},
         "runs": runs,
     }
     write_json(asked.out, record)
     print(json.dumps(record["scores"], indent=1), asked.out)
+
+
+def over_seeds(runs: list[dict]) -> dict[str, dict[str, list[float]]]:
+    """Mean and standard deviation (of a sample) of each score; one seed has no deviation: 0."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for kind, scores in runs[0]["scores"].items():
+        for probe in scores:
+            values = [run["scores"][kind][probe] for run in runs]
+            deviation = stdev(values) if len(values) > 1 else 0.0
+            found.setdefault(kind, {})[probe] = [round(mean(values), 4), round(deviation, 4)]
+    return found
 
 
 def one_seed(asked: argparse.Namespace, sounds: Sounds, seed: int) -> dict:
