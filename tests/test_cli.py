@@ -185,6 +185,18 @@ def test_labels_are_asked_for_where_a_method_needs_them(photos: Path, tmp_path: 
     assert "label" in done.stderr
 
 
+def test_scan_names_unreadable_images_however_many(tmp_path: Path) -> None:
+    (tmp_path / "some").mkdir()
+    for number in range(4):
+        Image.new("RGB", (40, 40), (number, 0, 0)).save(tmp_path / "some" / f"{number}.png")
+    for number in range(3):
+        path = tmp_path / "some" / f"{number}.png"
+        path.write_bytes(path.read_bytes()[:-20])
+    told = nearfar("scan", "some", cwd=tmp_path).stdout
+    assert "1 image, 40 x 40 px, colour, 3 unreadable" in told
+    assert all(f"{number}.png: truncated" in told for number in range(3))
+
+
 def test_preview_and_lists(photos: Path, tmp_path: Path) -> None:
     nearfar("preview", photos, "--out", tmp_path / "p.png", "--images", 3, cwd=tmp_path)
     with Image.open(tmp_path / "p.png") as sheet:

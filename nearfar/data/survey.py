@@ -21,13 +21,13 @@ from .names import safe_name
 from .pixels import BadImage
 from .source import Item, Source
 
-_GLANCE = (
-    16  # pixels: whether there is damage a small picture tells as well, and a JPEG is decoded to that in less time
-)
 _VERSION = 1  # of what is stored; another number makes all caches stale
+GLANCE = 16
+"""Longer side of an image that is decoded to see whether it is whole, pixels; a JPEG is quicker at that than whole."""
 TOGETHER = 4
 """Images that a thread is handed at once."""
 Progress = Callable[[int, int], None]
+Seen = tuple[int, int, bool, bool, bytes]
 T = TypeVar("T")
 
 
@@ -138,9 +138,6 @@ def in_order(pool: ThreadPoolExecutor, work: Callable[[Item], T], items: list[It
         yield from done
 
 
-Seen = tuple[int, int, bool, bool, bytes]
-
-
 def _look(item: Item, max_pixels: int, pixels: bool) -> Seen | BadImage:
     try:
         if isinstance(item, BadImage):
@@ -150,7 +147,7 @@ def _look(item: Item, max_pixels: int, pixels: bool) -> Seen | BadImage:
         data = read(item)
         header = inspect(data, max_pixels=max_pixels)
         if pixels:
-            decode(data, channels=3, long_side=_GLANCE, max_pixels=max_pixels)
+            decode(data, channels=3, long_side=GLANCE, max_pixels=max_pixels)
         return header.height, header.width, header.grey, header.animated, digest(data)
     except BadImage as bad:
         return bad
