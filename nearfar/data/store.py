@@ -17,7 +17,7 @@ from ..errors import DataError, DeviceError
 from .decode import decode, read
 from .pixels import BadImage, fit, with_channels
 from .source import Item, Source
-from .survey import Progress, array_digest, check_bad, digest, in_order, writing
+from .survey import Progress, array_digest, check_bad, digest, writing
 
 _VERSION = 2  # of decoding and of the layout; another number makes all stores stale
 _JOURNAL, _INDEX = "journal.json", "index.json"
@@ -129,7 +129,7 @@ def _build(source: Source, plan: Plan, folder: Path, shape: tuple[int, ...], pro
     saved = time.monotonic()
     with ThreadPoolExecutor(plan.threads) as pool:
         for items in source.blocks(state["done"]):
-            results = in_order(pool, lambda item: _decode(item, plan), items)
+            results = pool.map(lambda item: _decode(item, plan), items)
             _write_block(arrays, state, results)
             _check_block(source, plan, building, state)
             if time.monotonic() - saved >= JOURNAL_SECONDS:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -24,11 +23,8 @@ from .source import Item, Source
 _VERSION = 1  # of what is stored; another number makes all caches stale
 GLANCE = 16
 """Longer side of an image that is decoded to see whether it is whole, pixels; a JPEG is quicker at that than whole."""
-TOGETHER = 4
-"""Images that a thread is handed at once."""
 Progress = Callable[[int, int], None]
 Seen = tuple[int, int, bool, bool, bytes]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -131,13 +127,6 @@ def writing(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def in_order(pool: ThreadPoolExecutor, work: Callable[[Item], T], items: list[Item]) -> Iterator[T]:
-    """`work(item)` of each; a few at once go to a thread, since handing one over takes a tenth of a millisecond."""
-    parts = [items[first : first + TOGETHER] for first in range(0, len(items), TOGETHER)]
-    for done in pool.map(lambda part: [work(item) for item in part], parts):
-        yield from done
-
-
 def _look(item: Item, max_pixels: int, pixels: bool) -> Seen | BadImage:
     try:
         if isinstance(item, BadImage):
@@ -167,7 +156,7 @@ def _look_at_all(
     with ThreadPoolExecutor(threads) as pool:
         for items in source.blocks(0):
             before = len(bad)
-            for seen in in_order(pool, look, items):
+            for seen in pool.map(look, items):
                 if isinstance(seen, BadImage):
                     bad.append((row, seen.what))
                 else:
